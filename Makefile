@@ -1,0 +1,35 @@
+# `make attack` and `make test` are all a new user needs; both create .venv on the first call.
+
+PYTHON_ENV := .venv
+UPSTREAM_ENV := .venv-upstream
+
+# Trained weights and real images for development lie beside the checkout; without them the embedded demo serves.
+ifneq ($(wildcard ../shared/assets),)
+export SDA_ASSETS ?= $(abspath ../shared/assets)
+endif
+
+.PHONY: attack test test-upstream lint env env-upstream doctor clean
+
+attack: env  ## sparse attack on the embedded demo detector; more options: make attack ARGS='--limit 2'
+	$(PYTHON_ENV)/bin/python tools/attack.py configs/spgd_faster_rcnn.py $(ARGS)
+
+test: env  ## the whole test suite; a part of it: make test ARGS='tests/ops -m "not slow"'
+	$(PYTHON_ENV)/bin/python -m pytest $(ARGS)
+
+test-upstream: env-upstream  ## the same suite on the last open-mmlab releases
+	$(UPSTREAM_ENV)/bin/python -m pytest $(ARGS)
+
+lint: env
+	$(PYTHON_ENV)/bin/python -m ruff check .
+
+doctor: env  ## is the environment sound, and if not, what repairs it
+	$(PYTHON_ENV)/bin/python tools/doctor.py
+
+env:
+	@tools/setup_env.sh onedl $(PYTHON_ENV)
+
+env-upstream:
+	@tools/setup_env.sh upstream $(UPSTREAM_ENV)
+
+clean:  ## removes environments and caches of this checkout; results in work_dirs/ stay
+	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,20 @@
+# Sparse-PGD on YOLOX-nano: 300 of the 173056 input pixels (416 x 416, letterbox excluded), 100 iterations.
+#
+#     python tools/attack.py configs/coco/spgd_yolox-nano_coco.py --limit 32
+#
+# Data and weights are looked for in $SDA_ASSETS (default: data/): coco/val2017, coco/annotations, checkpoints.
+# The annotation file is a subset of 128 images; for all of COCO add
+#     --cfg-options test_dataloader.dataset.ann_file=annotations/instances_val2017.json \
+#                   test_evaluator.ann_file=data/coco/annotations/instances_val2017.json
+_base_ = ['mmdet::yolox/yolox_nano_8xb8-300e_coco.py', '../_base_/attacks/spgd.py', '../_base_/goals/vanish.py']
+custom_imports = dict(imports=['sparse_dense_attacks'], allow_failed_imports=False)
+
+attack = dict(k=300)
+
+coco = '{{$SDA_ASSETS:data}}/coco/'
+test_dataloader = dict(
+    num_workers=2,
+    persistent_workers=False,
+    dataset=dict(data_root=coco, ann_file='annotations/instances_val2017_128.json'))
+test_evaluator = dict(ann_file=coco + 'annotations/instances_val2017_128.json')
+load_from = '{{$SDA_ASSETS:data}}/checkpoints/yolox_nano_coco_mmdet.pth'

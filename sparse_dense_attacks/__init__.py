@@ -1,0 +1,19 @@
+"""Sparse adversarial attacks on classifiers, mmdet detectors and mmseg segmenters.
+
+Importing the package needs torch only. If mmengine is installed, our hooks and loops are registered in its root registries.
+"""
+import importlib.util
+
+from .attacks import PGD0, Attack, RandomPixels, SparsePGD
+from .errors import InputError
+from .objectives import DetectorLoss, Untargeted, Vanish
+from .registry import ATTACKS, GOALS, KERNELS, VICTIMS
+from .types import AttackResult, Boxes, Verdict
+
+if importlib.util.find_spec('mmengine'):
+    from . import engine  # noqa: F401  registers hooks and loops
+
+__version__ = '0.1.0'
+
+__all__ = ['ATTACKS', 'GOALS', 'KERNELS', 'PGD0', 'VICTIMS', 'Attack', 'AttackResult', 'Boxes', 'DetectorLoss', 'InputError',
+           'RandomPixels', 'SparsePGD', 'Untargeted', 'Vanish', 'Verdict']

@@ -1,0 +1,157 @@
+"""The final wrapper around every attack core."""
+import time
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..objectives.base import EightBit, MeteredObjective, Objective, Restricted
+from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, to_8bit
+from ..types import AttackResult, Verdict
+from .rng import ImageRNG
+
+__all__ = ['Attack', 'Best', 'BudgetAttack', 'cascade']
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Base of all attacks: fields are hyper-parameters, :meth:`run` is the core, calling the object is final.
+
+    A core gets an :class:`~sparse_dense_attacks.objectives.base.Objective` and returns adversarial images. What it returns is never
+    trusted: the call clamps it into the box and the region, asks the victim again about the float and the 8-bit image, and counts.
+    """
+
+    def run(self, objective: Objective, rng: ImageRNG) -> Tensor:
+        """Adversarial images (B, C, H, W) for ``objective.images``."""
+        raise NotImplementedError
+
+    def wanted(self, clean: Verdict) -> Tensor:
+        """(B,) bool, images worth attacking: by default those the victim still gets right."""
+        return ~clean.success
+
+    def count_groups(self, changed: Tensor) -> Tensor:
+        """Groups of the attack's structure that cover the changed pixels (B, H, W) bool; without structure a group is a pixel."""
+        return changed.flatten(1).sum(1)
+
+    @final
+    def __call__(self, objective: Objective, seed: int = 0, eight_bit: bool = True,
+                 max_forwards: int | None = None) -> AttackResult:
+        """Attack all images of an objective.
+
+        Args:
+            objective: the task.
+            seed: together with an image's key it decides every random draw for that image.
+            eight_bit: let the attack see only what an 8-bit file can hold (default). False reproduces published attacks on float
+                images; success is judged on 8 bits all the same and reported beside the float success.
+            max_forwards: hard budget of forward passes per image.
+
+        Returns:
+            The adversarial images with success, sparsity and cost per image. Images the victim already gets wrong come back
+            untouched with ``success`` True and l0 = 0; images whose loss or gradient is not finite come back untouched as failed.
+        """
+        meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards)
+        clean, images = meter.clean, meter.images
+        has_room = meter.region.flatten(1).any(1)
+        rows = (self.wanted(clean) & has_room & ~meter.failed).nonzero()[:, 0].cpu()
+
+        seconds = torch.zeros(len(images))
+        adversarial = images.clone()
+        if len(rows):
+            started = _now(images)
+            before = meter.forwards[rows]
+            part = Restricted(meter, rows)
+            found = self.run(part, ImageRNG(seed, part.keys, part.region))
+            spent = (meter.forwards[rows] - before).float()
+            seconds[rows] = (_now(images) - started) * spent / spent.sum().clamp(min=1)
+            usable = part.region & ~part.failed[:, None, None, None]
+            adversarial[rows] = torch.where(usable, found.detach().clamp(0, 1), part.images)
+
+        success = {}
+        for name, candidates in (('8bit', to_8bit(adversarial)), ('float', adversarial)):
+            if name == 'float' and torch.equal(candidates, to_8bit(candidates)):
+                success[name] = success['8bit']
+                continue
+            success[name] = clean.success.clone()
+            if len(rows):
+                with torch.no_grad():
+                    success[name][rows] = objective(candidates[rows], rows).success
+        if eight_bit:
+            adversarial = to_8bit(adversarial)
+        return AttackResult(
+            images=adversarial, success=success['8bit'] & ~meter.failed, success_float=success['float'] & ~meter.failed,
+            clean_correct=meter.eligible, defined=meter.defined,
+            l0_pixels=count_pixels(adversarial, images), l0_elements=count_elements(adversarial, images),
+            groups=self.count_groups(changed_pixels(adversarial, images)), linf=linf_distance(adversarial, images),
+            forwards=meter.forwards, backwards=meter.backwards, seconds=seconds, failed=meter.failed)
+
+
+@dataclass(frozen=True)
+class BudgetAttack(Attack):
+    """An attack with a fixed pixel budget.
+
+    Args:
+        k: pixels that may change: a count (int) or a share of the region (float in (0, 1)).
+        steps: iterations.
+        early_stop: stop at an image's first success (as published). False spends all steps on lowering the victim further, also on
+            images that count as broken already: the right choice when a metric such as mAP is read afterwards.
+    """
+    k: int | float = 20
+    steps: int = 100
+    early_stop: bool = True
+
+    def __post_init__(self):
+        share = isinstance(self.k, float)
+        if isinstance(self.k, bool) or not isinstance(self.k, int | float) or (not 0 < self.k < 1 if share else self.k <= 0):
+            raise InputError(f'k = {self.k}: expected a number of pixels (int >= 1) or a share of the region (float between 0 and 1)')
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InputError(f'steps = {self.steps}: expected an int >= 1')
+
+    def wanted(self, clean: Verdict) -> Tensor:
+        return ~clean.success if self.early_stop else torch.ones_like(clean.success)
+
+
+class Best:
+    """The best candidates so far: a success beats a failure, then the higher loss wins."""
+
+    def __init__(self, objective: Objective):
+        self.images = objective.images.clone()
+        self.loss, self.success = objective.clean.loss.clone(), objective.clean.success.clone()
+
+    def improved(self, verdict: Verdict, rows: Tensor) -> Tensor:
+        """(b,) bool, candidates that beat what is stored."""
+        loss, success = self.loss[rows], self.success[rows]
+        return (verdict.success & ~success) | ((verdict.success == success) & (verdict.loss >= loss))
+
+    def store(self, x: Tensor, verdict: Verdict, rows: Tensor, better: Tensor) -> None:
+        """Keep the candidates ``better`` ((b,) bool on the CPU) of the images ``rows``."""
+        rows = rows[better]
+        if len(rows):
+            self.images[rows], self.loss[rows], self.success[rows] = x.detach()[better], verdict.loss.detach()[better], \
+                verdict.success[better]
+
+
+def cascade(attacks, objective: Objective, rng: ImageRNG, survivors_only: bool = True) -> Tensor:
+    """Run attacks one after the other and keep each image's best result.
+
+    Args:
+        survivors_only: later attacks get only the images the earlier ones did not break.
+    """
+    best, rows = Best(objective), torch.arange(len(objective.images))
+    for attack in attacks:
+        x = attack.run(Restricted(objective, rows), rng.restricted(rows))
+        with torch.no_grad():
+            verdict = objective(x, rows)
+        best.store(x, verdict, rows, best.improved(verdict, rows).cpu())
+        if survivors_only:
+            rows = rows[~verdict.success.cpu()]
+        if not len(rows):
+            break
+    return best.images
+
+
+def _now(images: Tensor) -> float:
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter()

@@ -1,0 +1,59 @@
+"""Random draws that depend on (seed, sample key) and on nothing else."""
+import hashlib
+
+import torch
+from torch import Tensor
+
+__all__ = ['ImageRNG']
+
+
+class ImageRNG:
+    """One CPU generator per image, so that batch size, order, padding, device and resuming never change a draw.
+
+    Args:
+        seed: the run's seed.
+        keys: one sample id per image.
+        region: (B, 1, H, W) bool; fields are drawn over the smallest top-left rectangle that holds an image's region, because the
+            padded size depends on the image's neighbours.
+    """
+
+    def __init__(self, seed: int, keys: list, region: Tensor):
+        self.generators = [_generator(seed, key) for key in keys]
+        rows, columns = region.any(3)[:, 0].cpu(), region.any(2)[:, 0].cpu()
+        self.sizes = [(_extent(r), _extent(c)) for r, c in zip(rows, columns, strict=True)]
+        self.shape, self.device = region.shape[-2:], region.device
+
+    def restricted(self, rows: Tensor) -> 'ImageRNG':
+        """The generators of some images; draws advance the originals."""
+        part = object.__new__(ImageRNG)
+        part.generators = [self.generators[r] for r in rows]
+        part.sizes = [self.sizes[r] for r in rows]
+        part.shape, part.device = self.shape, self.device
+        return part
+
+    def uniform(self, channels: int, rows: Tensor | None = None) -> Tensor:
+        """(b, channels, H, W) from U(0, 1); zero outside the image."""
+        return self._field(torch.rand, channels, rows)
+
+    def normal(self, channels: int, rows: Tensor | None = None) -> Tensor:
+        """(b, channels, H, W) from N(0, 1); zero outside the image."""
+        return self._field(torch.randn, channels, rows)
+
+    def _field(self, draw, channels, rows):
+        rows = range(len(self.generators)) if rows is None else rows.tolist()
+        out = torch.zeros(len(rows), channels, *self.shape)
+        for field, r in zip(out, rows, strict=True):
+            h, w = self.sizes[r]
+            field[:, :h, :w] = draw(channels, h, w, generator=self.generators[r])
+        return out.to(self.device)
+
+
+def _generator(seed, key):
+    digest = hashlib.blake2b(f'{seed}\0{key}'.encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, 'little') >> 1)  # manual_seed takes 63 bits
+
+
+def _extent(used: Tensor) -> int:
+    """One past the last True of a 1-D mask."""
+    where = used.nonzero()
+    return int(where[-1]) + 1 if len(where) else 0

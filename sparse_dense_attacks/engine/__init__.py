@@ -1,0 +1,8 @@
+"""mmengine's side: the loop, the hooks, the store and the launcher. Importing it registers hooks and loops."""
+from .attacker import Attacker, Perturbed
+from .hooks import AttackHook
+from .loops import AttackLoop
+from .store import Record, ResultStore
+from .visualization import AttackVisualizationHook
+
+__all__ = ['AttackHook', 'AttackLoop', 'AttackVisualizationHook', 'Attacker', 'Perturbed', 'Record', 'ResultStore']

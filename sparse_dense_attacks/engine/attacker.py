@@ -1,0 +1,69 @@
+"""Perturbs one batch of a test dataloader; the loop and the hook share it."""
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..attacks import Attack
+from ..registry import ATTACKS, GOALS
+from ..types import AttackResult
+from ..victims import wrap
+
+__all__ = ['Attacker', 'Perturbed']
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """An attacked batch.
+
+    Attributes:
+        batch: the data batch with adversarial inputs, ready for ``model.test_step``.
+        keys: sample ids.
+        result: what the attack reports, on padded images.
+    """
+    batch: dict
+    keys: list
+    result: AttackResult
+
+
+class Attacker:
+    """Applies an attack with a goal to the batches of a model.
+
+    Args:
+        model: the model (unwrapped from distributed training).
+        attack: an :class:`~sparse_dense_attacks.attacks.Attack` or its config.
+        goal: a goal or its config.
+        seed: with a sample's key it decides every random draw.
+        eight_bit: attack what an 8-bit file can hold (default), or float images as published codes do.
+        max_forwards: hard budget of forwards per image.
+        **options: arguments of the victim class.
+    """
+
+    def __init__(self, model: nn.Module, attack: Attack | dict, goal, seed: int = 0, eight_bit: bool = True,
+                 max_forwards: int | None = None, **options):
+        self.victim = wrap(model, **options)
+        self.attack, self.goal = ATTACKS.build(attack), GOALS.build(goal)
+        self.seed, self.eight_bit, self.max_forwards = seed, eight_bit, max_forwards
+
+    def perturb(self, data_batch: dict) -> Perturbed:
+        """Attack a batch of raw images; neither the batch nor the model is changed.
+
+        The stock test loops run hooks under ``no_grad``, so gradients are switched on here.
+        """
+        with self.victim.session(), torch.enable_grad():
+            scene = self.victim.open(data_batch)
+            result = self.attack(self.goal.objective(scene), self.seed, self.eight_bit, self.max_forwards)
+        return Perturbed(with_inputs(data_batch, result.images), scene.keys, result)
+
+
+def with_inputs(data_batch: dict, images: Tensor) -> dict:
+    """A copy of a data batch that shows ``images`` (B, C, H, W) in [0, 1], cropped to each input's size, rounded to its type."""
+    inputs = []
+    for original, image in zip(data_batch['inputs'], images, strict=True):
+        h, w = original.shape[-2:]
+        pixels = image[:, :h, :w] * 255
+        if not original.is_floating_point():
+            pixels = pixels.round()
+        inputs.append(pixels.to(original))
+    return dict(data_batch, inputs=inputs, data_samples=copy.deepcopy(data_batch['data_samples']))

@@ -1,0 +1,93 @@
+"""Around the victim's own data pipeline: unreadable images, order of transforms, pictures."""
+import numpy as np
+import torch
+from mmengine.registry import DATASETS, FUNCTIONS
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import InputError
+
+__all__ = ['SkipUnreadable', 'from_picture', 'loads_annotations_first', 'to_picture', 'tolerant']
+
+
+class SkipUnreadable(torch.utils.data.Dataset):
+    """A data set that hands out (key, reason) where an image cannot be read, instead of ending the run.
+
+    Args:
+        dataset: an mmengine data set.
+    """
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.metainfo = dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name):
+        if name == 'dataset':  # not there yet while unpickling in a worker
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index: int):
+        info = self.dataset.get_data_info(index)
+        try:
+            _decode(info.get('img_path'))
+            return self.dataset[index]
+        except Exception as error:  # whatever a transform raises on a bad file; the reason is recorded and reported
+            return str(info.get('img_id', index)), f"{info.get('img_path')}: {type(error).__name__}: {error}".splitlines()[0]
+
+
+class Collate:
+    """Collates the readable samples of a batch; the others are listed under ``'unreadable'``."""
+
+    def __init__(self, collate):
+        self.collate = collate
+
+    def __call__(self, items: list) -> dict:
+        good = [item for item in items if not isinstance(item, tuple)]
+        batch = self.collate(good) if good else dict(inputs=[], data_samples=[])
+        return dict(batch, unreadable=[item for item in items if isinstance(item, tuple)])
+
+
+def tolerant(dataloader: dict) -> dict:
+    """A dataloader config whose data set and collate function put up with unreadable images."""
+    dataset = dataloader['dataset']
+    if isinstance(dataset, dict):
+        dataset = DATASETS.build(dataset)
+        dataset.full_init()
+    collate = dataloader.get('collate_fn', dict(type='pseudo_collate'))
+    if isinstance(collate, dict):
+        collate = FUNCTIONS.get(collate['type'])
+    return dict(dataloader, dataset=SkipUnreadable(dataset), collate_fn=Collate(collate))
+
+
+def _decode(path: str | None) -> None:
+    """Raise OSError for a truncated file: OpenCV decodes it silently, with grey where data are missing."""
+    if path is None or '://' in path:
+        return
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except UnidentifiedImageError:
+        return  # a format Pillow does not know: whether it can be read is for the pipeline to say
+
+
+def loads_annotations_first(dataset) -> bool:
+    """Whether the pipeline loads annotations before it resizes, so that ground truth is resized along."""
+    names = [type(transform).__name__ for transform in dataset.pipeline.transforms]
+    resizes = [i for i, name in enumerate(names) if 'Resize' in name]
+    annotations = [i for i, name in enumerate(names) if name.startswith('Load') and 'Annotations' in name]
+    return bool(resizes and annotations) and annotations[0] < resizes[0]
+
+
+def to_picture(image: Tensor) -> np.ndarray:
+    """A loader's (3, H, W) image in [0, 255] as (H, W, 3) uint8 RGB; mmcv's loaders give BGR."""
+    if len(image) != 3:
+        raise InputError(f'images with {len(image)} channels cannot be stored as PNG; 3 are expected')
+    return image.flip(0).permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+
+
+def from_picture(picture: np.ndarray) -> Tensor:
+    """The inverse of :func:`to_picture`."""
+    return torch.from_numpy(picture).permute(2, 0, 1).flip(0).contiguous()

@@ -1,0 +1,228 @@
+"""From a command line to a finished run: what tools/attack.py does."""
+import argparse
+import dataclasses
+import errno
+import hashlib
+import importlib.util
+import re
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import yaml
+from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader, Runner
+from rich.console import Console
+
+from ..errors import InputError
+from ..registry import ATTACKS, GOALS
+
+__all__ = ['attack_from_command_line', 'load_config', 'main']
+
+# Failures of mmengine, mmcv and the model libraries that mean a wrong config rather than a bug of theirs or ours.
+_CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError, ImportError, SyntaxError)
+_PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv', 'mmdet', 'onedl-mmdetection',
+             'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain', 'sparse-dense-attacks')
+
+
+def main(run=None, argv: list[str] | None = None) -> int:
+    """Run a command; bad input is one line on stderr and status 2, an interrupted run says how to go on."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        (run or attack_from_command_line)(argv)
+    except InputError as error:
+        console.print(f'error: {error}', markup=False)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        console.print(f'error: disk full ({error.filename}); all finished images are safe: free some space and add --resume')
+        return 2
+    except KeyboardInterrupt:
+        console.print('stopped; all finished images are safe: add --resume to go on')
+        return 130
+    return 0
+
+
+def attack_from_command_line(argv: list[str] | None = None) -> dict:
+    """Parse arguments, attack, and return the metrics."""
+    parser = argparse.ArgumentParser(description='Attack the test set of a config and evaluate it before and after.')
+    parser.add_argument('config', help="a test config with top-level keys 'attack' and 'goal'")
+    parser.add_argument('--checkpoint', help="weights: a file, a URL, a zoo name such as 'mmdet::faster-rcnn_r50_fpn_1x_coco', or "
+                        "'none' for random weights; default: the config's load_from")
+    parser.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for example attack.k=500')
+    parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+
+    cfg = load_config(args.config, args.cfg_options)
+    for key, registry in (('attack', ATTACKS), ('goal', GOALS)):
+        if key not in cfg:
+            raise InputError(f"{args.config} has no top-level '{key}', for example {key} = dict(type='{'SparsePGD' if key == 'attack' else 'Vanish'}')")
+    attack, goal = ATTACKS.build(cfg.attack.to_dict()), GOALS.build(cfg.goal.to_dict())
+    for key in ('model', 'test_dataloader', 'test_evaluator'):
+        if cfg.get(key) is None:
+            raise InputError(f"{args.config} has no '{key}': take it from the model's own test config (_base_ = [...])")
+    if args.limit is not None:
+        if args.limit < 1:
+            raise InputError(f'--limit {args.limit}: expected at least one image')
+        cfg.test_dataloader.dataset.indices = args.limit
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda: torch sees no GPU; use --device cpu, or run tools/doctor.py')
+
+    weights = find_weights(args.checkpoint or cfg.get('load_from'))
+    cfg.load_from = weights
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    options = {name: cfg.pop(name) for name in ('seed', 'eight_bit', 'max_forwards') if name in cfg}
+    pictures = cfg.pop('pictures', 8)
+    digest = file_digest(weights) if weights else 'random weights'
+    dataset = {name: value for name, value in cfg.test_dataloader.dataset.to_dict().items() if name != 'indices'}
+    run_info = dict(
+        identity=dict(attack=describe(attack), goal=describe(goal), model=cfg.model.to_dict(), dataset=dataset, weights=digest,
+                      options=options),
+        command=shlex.join(sys.argv), checkpoint=weights, grid='input', versions=versions(), config=cfg.to_dict())
+    cfg.pop('attack'), cfg.pop('goal')
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='AttackVisualizationHook', images=pictures)]
+    cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, resume=args.resume, run_info=run_info, **options)
+    check_ops()
+    try:
+        runner = Runner.from_cfg(cfg)
+        if args.device:
+            runner.model.to(args.device)
+        check_weights(runner.model, weights)
+        runner.test_loop  # noqa: B018  built here, so that a wrong data set is reported as such
+    except InputError:
+        raise
+    except _CONFIG_ERRORS as error:
+        raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {_one_line(error)}') from error
+    return runner.test()
+
+
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config and apply ``--cfg-options``.
+
+    Raises:
+        InputError: no such file, or it cannot be read as a config.
+    """
+    if not Path(path).is_file():
+        raise InputError(f'no config file {path}; ours are in configs/')
+    try:
+        cfg = Config.fromfile(path)
+        cfg.merge_from_dict(options or {})
+    except InputError:
+        raise
+    except _CONFIG_ERRORS as error:
+        raise InputError(f'config {path}: {type(error).__name__}: {_one_line(error)}') from error
+    return cfg
+
+
+def find_weights(name: str | None) -> str | None:
+    """The checkpoint to load: a local path, a URL as it is, or the URL of a zoo model; None for 'none'.
+
+    Raises:
+        InputError: nothing given, no such file, no such model.
+    """
+    if name is None:
+        raise InputError("no weights: give --checkpoint FILE or set load_from in the config ('--checkpoint none' attacks random weights)")
+    if name == 'none':
+        return None
+    if '://' in name:
+        return name
+    zoo = re.fullmatch(r'(\w+)::([\w.-]+)', name)
+    if zoo:
+        return zoo_weights(*zoo.groups())
+    if not Path(name).is_file():
+        raise InputError(f'no checkpoint file {name}')
+    return name
+
+
+def zoo_weights(package: str, model: str) -> str:
+    """URL of a zoo model's weights, read from the metafiles inside the installed library (never from the network).
+
+    Raises:
+        InputError: the library or the model is not there.
+    """
+    spec = importlib.util.find_spec(package)
+    folder = Path(spec.submodule_search_locations[0], '.mim') if spec else None
+    if folder is None or not (folder / 'model-index.yml').is_file():
+        raise InputError(f'{package}::{model}: {package} is not installed with its model index')
+    for metafile in yaml.safe_load((folder / 'model-index.yml').read_text())['Import']:
+        content = yaml.safe_load((folder / metafile).read_text())
+        for entry in content['Models'] if isinstance(content, dict) else content:
+            if model in (entry.get('Name'), *entry.get('Alias', ())) and entry.get('Weights'):
+                return entry['Weights']
+    raise InputError(f'{package} has no weights of a model named {model} in its model index')
+
+
+def check_weights(model: torch.nn.Module, path: str | None) -> None:
+    """Refuse weights that do not fit: mmengine would load what fits and only warn about the rest.
+
+    Raises:
+        InputError: unreadable file, missing, superfluous or misshapen entries.
+    """
+    if path is None:
+        Console(stderr=True).print('warning: attacking random weights', style='yellow')
+        return
+    try:
+        state = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    except Exception as error:  # unpickling a wrong file can raise anything
+        raise InputError(f'cannot read weights {path}: {type(error).__name__}: {_one_line(error)}') from error
+    state = state.get('state_dict', state) if isinstance(state, dict) else {}
+    state = {re.sub(r'^module\.', '', name): tensor for name, tensor in state.items()}
+    wanted = (model.module if is_model_wrapper(model) else model).state_dict()
+    misshapen = [f'{name} is {tuple(state[name].shape)} in the file and {tuple(tensor.shape)} in the model'
+                 for name, tensor in wanted.items() if name in state and state[name].shape != tensor.shape]
+    if misshapen:
+        hint = ' (class count of weights and config differ?)' if any('cls' in line for line in misshapen) else ''
+        raise InputError(f'weights {path} do not fit the config: {misshapen[0]}; {len(misshapen)} such entries{hint}')
+    # Counters and priors that some versions save and others do not carry no learned value.
+    missing = sorted(name for name in wanted.keys() - state.keys() if not name.endswith('num_batches_tracked'))
+    if missing:
+        raise InputError(f'weights {path} do not fit the config: {len(missing)} of {len(wanted)} entries are missing, the first is '
+                         f'{missing[0]}')
+
+
+def check_ops() -> None:
+    """One call of a compiled mmcv op: a build made for another torch imports and fails only here."""
+    try:
+        from mmcv.ops import nms
+        nms(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([1.]), 0.5)
+    except (ImportError, RuntimeError) as error:
+        raise InputError(f'mmcv ops do not work ({_one_line(error)}); run: python tools/doctor.py') from error
+
+
+def describe(component) -> dict:
+    """Class name and hyper-parameters of an attack or goal."""
+    return {'type': type(component).__name__, **dataclasses.asdict(component)}
+
+
+def file_digest(path: str) -> str:
+    """First 16 hex digits of a file's SHA-256; a URL stands for itself."""
+    if '://' in path:
+        return path
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
+
+
+def versions() -> dict:
+    """Installed versions of all that can change a result."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {'python': sys.version.split()[0], **found}
+
+
+def _one_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

@@ -1,0 +1,212 @@
+"""The main vehicle: a test loop that evaluates the clean and the attacked data set in one pass."""
+import contextlib
+import copy
+import math
+import statistics
+from collections.abc import Callable, Iterator
+
+import torch
+from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+from mmengine.registry import LOOPS
+from mmengine.runner import TestLoop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..errors import InputError
+from ..victims.base import sample_key
+from .attacker import Attacker, Perturbed
+from .data import from_picture, loads_annotations_first, to_picture, tolerant
+from .store import Record, ResultStore
+
+__all__ = ['AttackLoop', 'summarize']
+
+
+@LOOPS.register_module()
+class AttackLoop(TestLoop):
+    """Attack a test set and evaluate it before and after with the victim's own evaluator.
+
+    For every batch: clean prediction, attack, PNG and record to disk, adversarial prediction. A finished image is never attacked
+    again when the run is resumed; its PNG is evaluated instead.
+
+    Args:
+        runner, dataloader, evaluator, fp16: as for mmengine's TestLoop.
+        attack: attack config or object.
+        goal: goal config or object.
+        seed: with a sample's id it decides every random draw.
+        eight_bit: attack what an 8-bit file can hold (default), or float images.
+        max_forwards: hard budget of forwards per image.
+        resume: go on with the run in the runner's work_dir.
+        run_info: what to keep in run.json beside the identity of the run.
+    """
+
+    def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
+                 max_forwards: int | None = None, resume: bool = False, run_info: dict | None = None, fp16: bool = False):
+        clean_evaluator = copy.deepcopy(evaluator)
+        super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator, fp16)
+        self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
+        self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.attacker = Attacker(model, attack, goal, seed, eight_bit, max_forwards,
+                                 boxes_follow_resize=loads_annotations_first(self.dataloader.dataset))
+        self.store, self.resume, self.run_info = ResultStore(runner.work_dir), resume, run_info or {}
+        self.perturbed: Perturbed | None = None
+        self.clean_outputs: list = []
+
+    def run(self) -> dict:
+        """Attack and evaluate; returns (and writes to metrics.json) the flat dict of metrics."""
+        if is_main_process():
+            self.store.start(self.run_info or {'identity': {}}, self.resume)
+        barrier()
+        self.store.reload()
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        self.runner.model.eval()
+        with self._progress() as advance:
+            for idx, data_batch in enumerate(self.dataloader):
+                self._record_skipped(data_batch)
+                if data_batch['inputs']:
+                    self.run_iter(idx, data_batch)
+                advance(len(data_batch['inputs']))
+        metrics = self._evaluate()
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
+        keys = [sample_key(sample) for sample in data_batch['data_samples']]
+        if all(key in self.store.records for key in keys):
+            self.perturbed, adversarial = None, self._stored(data_batch, keys)
+        else:
+            # A batch that was cut short is attacked as a whole, so that results do not depend on where a run was killed.
+            self.perturbed = self.attacker.perturb(data_batch)
+            adversarial = self.perturbed.batch
+            self._record(data_batch)
+        copies = copy.deepcopy(data_batch['data_samples'])  # some libraries write predictions into the samples they are given
+        self.clean_outputs = self.runner.model.test_step(dict(data_batch, data_samples=copies))
+        self.clean_evaluator.process(data_samples=self.clean_outputs, data_batch=data_batch)
+        outputs = self.runner.model.test_step(adversarial)
+        self.evaluator.process(data_samples=outputs, data_batch=adversarial)
+        self.clean_batch = data_batch
+        self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial, outputs=outputs)
+
+    def _record(self, data_batch: dict) -> None:
+        r = self.perturbed.result
+        rows = zip(self.perturbed.keys, self.perturbed.batch['inputs'], *(getattr(r, name).tolist() for name in (
+            'success', 'success_float', 'clean_correct', 'defined', 'failed', 'l0_pixels', 'l0_elements', 'groups', 'linf',
+            'forwards', 'backwards', 'seconds')), strict=True)
+        for key, image, success, success_float, correct, defined, failed, *counts in rows:
+            self.store.add(Record(key, success if defined else None, success_float if defined else None, correct, *counts,
+                                  note='non-finite loss or gradient' if failed else ''),
+                           image=to_picture(image))
+
+    def _record_skipped(self, data_batch: dict) -> None:
+        for key, reason in data_batch.pop('unreadable', ()):
+            self.store.add(Record(key, note=reason))
+
+    def _stored(self, data_batch: dict, keys: list[str]) -> dict:
+        """The batch with the adversarial images of an earlier run."""
+        inputs = []
+        for key, original in zip(keys, data_batch['inputs'], strict=True):
+            if self.store.records[key].skipped:
+                raise InputError(f"image '{key}' could not be read when the run began but can be now; attack it in a new --work-dir")
+            image = from_picture(self.store.image(key))
+            if image.shape != original.shape:
+                raise InputError(f'{self.store.records[key].file} is {tuple(image.shape[1:])}, but the pipeline now gives '
+                                 f'{tuple(original.shape[1:])}')
+            inputs.append(image.to(original))
+        return dict(data_batch, inputs=inputs, data_samples=copy.deepcopy(data_batch['data_samples']))
+
+    def _evaluate(self) -> dict:
+        """Metrics before and after, and the attack's own, over the images that could be read."""
+        barrier()
+        records = self.store.reload()
+        attacked = [record for record in records if not record.skipped]
+        if not attacked:
+            raise InputError(f'none of the {len(records)} images could be read; the first: {records[0].note}' if records else
+                             'the test data set is empty')
+        metrics = {}
+        for prefix, evaluator in (('clean', self.clean_evaluator), ('adv', self.evaluator)):
+            _restrict(evaluator, self.dataloader.dataset, {record.key for record in attacked})
+            scores = evaluator.evaluate(len(self.dataloader.dataset)) or {}
+            metrics |= {f'{prefix}/{name}': value for name, value in scores.items()}
+        metrics |= summarize(records)
+        if is_main_process():
+            self.store.write_json('metrics.json', metrics)
+            _print_table(metrics, self.store.work_dir)
+        return metrics
+
+    @contextlib.contextmanager
+    def _progress(self) -> Iterator[Callable[[int], None]]:
+        columns = (TextColumn('attack'), BarColumn(), MofNCompleteColumn(), TextColumn('images'), TimeElapsedColumn(),
+                   TextColumn('left'), TimeRemainingColumn(elapsed_when_finished=False))
+        with Progress(*columns, console=Console(stderr=True), disable=not is_main_process()) as progress:
+            task = progress.add_task('attack', total=len(self.dataloader.dataset) / get_world_size())
+            yield lambda images: progress.advance(task, images)
+
+
+def summarize(records: list[Record]) -> dict:
+    """The attack's own metrics.
+
+    Success rates are over the images the victim got right (``attack/success_rate``) and over all images on which success is
+    defined (``..._all``, where a clean error counts as broken). Sparsity is over the successes among the images the victim got
+    right, cost is the mean over all attacked images.
+    """
+    attacked = [r for r in records if not r.skipped]
+    defined = [r for r in attacked if r.success is not None]
+    right = [r for r in defined if r.clean_correct]
+    broken = [r for r in right if r.success]
+
+    def mean(values):
+        values = list(values)
+        return statistics.fmean(values) if values else math.nan
+
+    metrics = {
+        'attack/success_rate': mean(r.success for r in right),
+        'attack/success_rate_all': mean(r.success for r in defined),
+        'attack/success_rate_float': mean(r.success_float for r in right),
+    }
+    for name in ('l0_pixels', 'l0_elements'):
+        counts = [getattr(r, name) for r in broken]
+        metrics[f'attack/{name}_median'] = statistics.median(counts) if counts else math.nan
+        metrics[f'attack/{name}_mean'] = mean(counts)
+    for name in ('forwards', 'backwards', 'seconds'):
+        metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
+    metrics['attack/images'] = len(attacked)
+    metrics['attack/images_right'] = len(right)
+    metrics['attack/images_undefined'] = len(attacked) - len(defined)
+    metrics['attack/images_failed'] = [r.key for r in attacked if r.note]
+    metrics['attack/images_skipped'] = {r.key: r.note for r in records if r.skipped}
+    return metrics
+
+
+def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:
+    """Score a subset of COCO as that subset: CocoMetric otherwise counts every image of the annotation file it has not seen."""
+    for metric in evaluator.metrics:
+        if getattr(metric, '_coco_api', None) is not None:
+            ids = (dataset.get_data_info(i)['img_id'] for i in range(len(dataset)))
+            metric.img_ids = [i for i in ids if str(i) in keys]
+
+
+def _print_table(metrics: dict, work_dir) -> None:
+    table = Table('metric', 'clean', 'adversarial')
+    for name, value in metrics.items():
+        if name.startswith('clean/'):
+            table.add_row(name.removeprefix('clean/'), _show(value), _show(metrics.get(name.replace('clean/', 'adv/', 1))))
+    table.add_section()
+    for name, value in metrics.items():
+        if name.startswith('attack/'):
+            table.add_row(name, '', _show(value))
+    console = Console()
+    console.print(table)
+    console.print(f'results in {work_dir}', soft_wrap=True)
+
+
+def _show(value) -> str:
+    if isinstance(value, float):
+        return f'{value:.4g}'
+    return str(len(value)) if isinstance(value, list | dict) else str(value)

@@ -1,0 +1,132 @@
+"""The contract between attacks and tasks, and the wrappers every run puts around an objective."""
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..ops import to_8bit
+from ..types import Verdict
+
+__all__ = ['EightBit', 'MeteredObjective', 'Objective', 'Restricted']
+
+
+class Objective(Protocol):
+    """What an attack is given: images, where they may change, and a judge. No task, no model.
+
+    Attributes:
+        images: (B, C, H, W) float in [0, 1]; smaller images are padded right and bottom.
+        region: (B, 1, H, W) bool, pixels that may change; False at padding.
+        keys: one sample id per image; together with the seed it decides every random draw for the image.
+        clean: the verdict on ``images``.
+        eligible: (B,) bool, the victim was right about the clean image (denominator of the success rate).
+        defined: (B,) bool, False where success has no meaning for the image.
+    """
+    images: Tensor
+    region: Tensor
+    keys: list
+    clean: Verdict
+    eligible: Tensor
+    defined: Tensor
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        """Judge candidates ``x`` (b, C, H, W) of the images ``rows`` ((b,) int64, on the CPU: attacks know them without a sync)."""
+        ...
+
+
+class EightBit:
+    """Rounds every candidate to the 8-bit grid before the victim sees it; the gradient passes straight through.
+
+    What an attack calls success is then what a PNG file keeps.
+    """
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+        self.images = to_8bit(objective.images)
+        self.region, self.keys = objective.region, objective.keys
+        self.eligible, self.defined = objective.eligible, objective.defined
+
+    @cached_property
+    def clean(self) -> Verdict:
+        if torch.equal(self.images, self.objective.images):
+            return self.objective.clean
+        with torch.no_grad():
+            return self.objective(self.images, torch.arange(len(self.images)))
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        return self.objective(to_8bit(x), rows)
+
+
+class Restricted:
+    """The images ``rows`` of an objective, renumbered from 0."""
+
+    def __init__(self, objective: Objective, rows: Tensor):
+        self.objective, self.rows = objective, rows
+        self.images, self.region = objective.images[rows], objective.region[rows]
+        self.keys = [objective.keys[r] for r in rows]
+        self.eligible, self.defined = objective.eligible[rows], objective.defined[rows]
+        clean = objective.clean
+        self.clean = Verdict(clean.loss[rows], clean.margin[rows], clean.success[rows])
+
+    @property
+    def failed(self) -> Tensor:
+        return self.objective.failed[self.rows]
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        return self.objective(x, self.rows[rows])
+
+
+class MeteredObjective:
+    """Counts passes per image, enforces a hard budget of forwards, and notices non-finite losses and gradients.
+
+    An image whose budget is spent is not shown to the model any more: its verdicts are ``loss = -inf, margin = 1, success = False``,
+    so no attack can profit from further calls.
+
+    Attributes:
+        forwards, backwards: (B,) int64 on the CPU.
+        failed: (B,) bool, a loss or gradient of the image was not finite.
+    """
+
+    def __init__(self, objective: Objective, max_forwards: int | None = None):
+        self.objective, self.max_forwards = objective, max_forwards
+        self.images, self.region, self.keys = objective.images, objective.region, objective.keys
+        self.eligible, self.defined = objective.eligible, objective.defined
+        self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
+        self.backwards = torch.zeros_like(self.forwards)
+        self.failed = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+
+    @cached_property
+    def clean(self) -> Verdict:
+        """The verdict on the clean images; costs one forward the first time."""
+        verdict = self.objective.clean
+        self.forwards += 1
+        self.failed |= ~verdict.loss.isfinite()
+        return verdict
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        if self.max_forwards is None:
+            return self._query(x, rows)
+        allowed = (self.forwards[rows] < self.max_forwards).nonzero()[:, 0]
+        # Zero times x keeps the graph connected, so that an attack may still ask for a (zero) gradient.
+        nothing = x.flatten(1).sum(1) * 0
+        loss, margin = nothing - torch.inf, nothing + 1
+        success = torch.zeros_like(loss, dtype=torch.bool)
+        if len(allowed):
+            verdict = self._query(x[allowed], rows[allowed])
+            where = allowed.to(x.device)
+            loss, margin, success = (full.index_copy(0, where, part) for full, part in
+                                     ((loss, verdict.loss), (margin, verdict.margin), (success, verdict.success)))
+        return Verdict(loss, margin, success)
+
+    def _query(self, x: Tensor, rows: Tensor) -> Verdict:
+        self.forwards[rows] += 1
+        if x.requires_grad:
+            x = x.view_as(x)
+            x.register_hook(lambda grad: self._count_backward(grad, rows))
+        verdict = self.objective(x, rows)
+        self.failed[rows] |= ~verdict.loss.isfinite()
+        return verdict
+
+    def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
+        self.backwards[rows] += 1
+        self.failed[rows] |= ~grad.flatten(1).sum(1).isfinite()  # one cheap pass: NaN and inf survive a sum

@@ -1,0 +1,50 @@
+"""Projections onto sparsity budgets and the image box."""
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+__all__ = ['box_bounds', 'pixel_budget', 'top_k']
+
+
+def pixel_budget(k: int | float, region: Tensor) -> Tensor:
+    """The number of pixels each image may change.
+
+    Args:
+        k: a count when int, a share of the region when a float in (0, 1).
+        region: (B, 1, H, W) bool, pixels that may change.
+
+    Returns:
+        (B,) int64. An image whose region is empty gets 0; a share is rounded down but is at least 1 pixel.
+
+    Raises:
+        InputError: ``k`` exceeds the region of an image.
+    """
+    room = region.flatten(1).sum(1)
+    if isinstance(k, float):
+        return (room * k).long().clamp(min=1).minimum(room)
+    short = (room > 0) & (room < k)
+    if short.any():
+        b = int(short.nonzero()[0])
+        raise InputError(f'k = {k} pixels, but only {int(room[b])} pixels of image {b} may change; lower k or give it as a share')
+    return torch.full_like(room, k).minimum(room)
+
+
+def top_k(scores: Tensor, k: Tensor, k_max: int) -> tuple[Tensor, Tensor]:
+    """Indices of the ``k[b]`` largest scores of each row.
+
+    Args:
+        scores: (B, N) float.
+        k: (B,) int64.
+        k_max: ``max(k)``, known to the caller so that no device synchronisation is needed.
+
+    Returns:
+        indices (B, k_max) int64 in descending order of score, and ``keep`` (B, k_max) bool, False beyond ``k[b]``.
+    """
+    indices = scores.topk(k_max, dim=1).indices
+    return indices, torch.arange(k_max, device=k.device) < k[:, None]
+
+
+def box_bounds(x: Tensor, eps_inf: float) -> tuple[Tensor, Tensor]:
+    """Lower and upper bounds of a perturbation that stays within ``eps_inf`` and within the image box [0, 1]."""
+    return (-x).clamp_(min=-eps_inf), (1 - x).clamp_(max=eps_inf)

@@ -1,0 +1,86 @@
+"""Our own registries: attacks, goals, victims and structured kernels.
+
+They offer the part of mmengine's ``Registry`` that configs use (``register_module`` and ``build`` of dicts with a ``type``), but
+need no OpenMMLab package, know no scopes, and answer a misspelt name with the nearest valid one. Hooks, loops and metrics are
+registered in mmengine's root registries instead, where configs of every library find them.
+"""
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .errors import InputError
+
+__all__ = ['ATTACKS', 'GOALS', 'KERNELS', 'VICTIMS', 'Registry', 'nearest']
+
+
+def nearest(name: str, valid) -> str:
+    """A hint that names the valid spelling closest to ``name``, or lists them all."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name.lower(), [v.lower() for v in valid], n=1, cutoff=0.5)
+    match = next((v for v in valid if close and v.lower() == close[0]), None)
+    return f"did you mean '{match}'?" if match else f"valid: {', '.join(valid) or 'none'}"
+
+
+def snake_case(name: str) -> str:
+    """``SparsePGD`` -> ``sparse_pgd``."""
+    return re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])', '_', name).lower()
+
+
+class Registry:
+    """Maps names to classes and builds them from config dicts.
+
+    Example:
+        >>> ATTACKS.build(dict(type='SparsePGD', k=20))
+        >>> ATTACKS.build('sparse_pgd', k=20)
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._classes: dict[str, type] = {}
+
+    def register_module(self) -> Callable[[type], type]:
+        def register(cls):
+            self._classes[cls.__name__] = cls
+            return cls
+        return register
+
+    def __iter__(self):
+        return iter(self._classes)
+
+    def get(self, name: str) -> type:
+        for known, cls in self._classes.items():
+            if name in (known, snake_case(known)):
+                return cls
+        raise InputError(f"unknown {self.name} '{name}': {nearest(name, self._classes)}")
+
+    def build(self, cfg: Any, **defaults) -> Any:
+        """Build from a dict with ``type``, from a name, or pass a finished object through.
+
+        Raises:
+            InputError: unknown type or unknown argument (with the nearest valid name), or a value the class refuses.
+        """
+        if isinstance(cfg, str):
+            cfg = dict(type=cfg)
+        if not isinstance(cfg, Mapping):
+            return cfg
+        arguments = {**defaults, **cfg}
+        if not isinstance(arguments.get('type'), str):
+            raise InputError(f"{self.name} config {dict(cfg)} needs a 'type': {nearest('', self._classes)}")
+        cls = self.get(arguments.pop('type'))
+        arguments.pop('_scope_', None)  # mmengine marks dicts inherited from another library
+        valid = [field.name for field in dataclasses.fields(cls) if field.init]
+        for name in arguments:
+            if name not in valid:
+                raise InputError(f"{cls.__name__} has no argument '{name}': {nearest(name, valid)}")
+        try:
+            return cls(**arguments)
+        except TypeError as error:
+            raise InputError(f'{cls.__name__}: {error}') from error
+
+
+ATTACKS = Registry('attack')
+GOALS = Registry('goal')
+VICTIMS = Registry('victim')
+KERNELS = Registry('kernel')

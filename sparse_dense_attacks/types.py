@@ -1,0 +1,77 @@
+"""What travels between attacks, objectives and the engine: frozen containers without behaviour."""
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ['AttackResult', 'Boxes', 'Verdict']
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the victim says about b candidate images; every entry depends on its own image only.
+
+    Attributes:
+        loss: (b,) float, differentiable; the attacker maximises it and it need not saturate.
+        margin: (b,) float, differentiable; > 0 until the attack has succeeded and <= 0 after, ``relu(margin)`` is exactly 0 with
+            zero gradient at success.
+        success: (b,) bool; authoritative where ``margin`` is 0.
+    """
+    loss: Tensor
+    margin: Tensor
+    success: Tensor
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of a batch, padded to the longest list.
+
+    Attributes:
+        boxes: (B, N, 4) float, ``x1 y1 x2 y2`` in pixels of the network input.
+        labels: (B, N) int64, class indices; -1 marks padding.
+        scores: (B, N) float in [0, 1], the probability of that class; 0 at padding, 1 for ground truth.
+    """
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, N) bool, False at padding."""
+        return self.labels >= 0
+
+    def __getitem__(self, rows: Tensor) -> 'Boxes':
+        return Boxes(self.boxes[rows], self.labels[rows], self.scores[rows])
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Adversarial images and what they cost, one entry per image.
+
+    Attributes:
+        images: (B, C, H, W) float in [0, 1]; on the 8-bit grid unless the run was asked for float images. The untouched image where
+            the attack was not needed or failed on a non-finite gradient.
+        success: (B,) bool, judged on the image rounded to 8 bits.
+        success_float: (B,) bool, judged on the float image the attack returned.
+        clean_correct: (B,) bool, the victim was right about the clean image: the denominator of the success rate.
+        defined: (B,) bool, False where success has no meaning (an image without objects, say).
+        l0_pixels: (B,) int64, pixels with any changed channel.
+        l0_elements: (B,) int64, changed channel values.
+        groups: (B,) int64, groups of the attack's structure; equal to ``l0_pixels`` for unstructured attacks.
+        linf: (B,) float, largest change of a channel value, in [0, 1].
+        forwards, backwards: (B,) int64, passes the attack spent on the image (the final re-check is not among them).
+        seconds: (B,) float, time of the attack, shared out in proportion to the forwards.
+        failed: (B,) bool, loss or gradient became non-finite; the image is reported as not broken.
+    """
+    images: Tensor
+    success: Tensor
+    success_float: Tensor
+    clean_correct: Tensor
+    defined: Tensor
+    l0_pixels: Tensor
+    l0_elements: Tensor
+    groups: Tensor
+    linf: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    seconds: Tensor
+    failed: Tensor

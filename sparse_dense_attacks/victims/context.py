@@ -1,0 +1,55 @@
+"""Modes a victim is put into for a while, and out of again without a trace."""
+import contextlib
+
+import torch
+from torch import nn
+
+__all__ = ['evaluating', 'frozen_training']
+
+# Modules whose arithmetic is random or updates statistics in training mode. Names, because mmcv's and mmengine's variants are not
+# subclasses of torch's, and because DropPath and DropBlock exist once per library.
+_NOISY = ('BatchNorm', 'SyncBN', 'SyncBatchNorm', 'InstanceNorm', 'Dropout', 'DropPath', 'DropBlock', 'MultiheadAttention')
+
+
+@contextlib.contextmanager
+def _restored(model: nn.Module):
+    """Put back training flags and requires_grad of the whole tree on exit."""
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.requires_grad_(False)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module):
+    """Evaluation mode with frozen parameters."""
+    with _restored(model):
+        model.eval()
+        yield model
+
+
+@contextlib.contextmanager
+def frozen_training(model: nn.Module):
+    """Training mode, so that heads take the branches their losses need, but without noise and without updated statistics.
+
+    Setting the flags directly rather than through ``train()`` leaves overridden ``train`` methods (frozen stages) out of it.
+    """
+    with _restored(model):
+        for module in model.modules():
+            module.training = not any(name in base.__name__ for base in type(module).__mro__ for name in _NOISY)
+        yield model
+
+
+@contextlib.contextmanager
+def untouched_rng(device: torch.device, seed: int):
+    """A fixed seed for losses that sample (assigners, denoising queries), leaving the global generators as they were."""
+    devices = [device] if device.type == 'cuda' else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
