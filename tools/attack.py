@@ -5,7 +5,7 @@
 """
 import sys
 
-from sparse_dense_attacks.engine.launch import main
+from sparse_dense_attacks.engine.launch import attack_from_command_line, main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(attack_from_command_line))

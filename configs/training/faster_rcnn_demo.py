@@ -1,6 +1,6 @@
 # python tools/train_demo.py
-# Trains the demo detector from scratch on 3000 scenes: about twelve minutes on two idle CPU cores.
-# Expected on the 64 unseen scenes: bbox_mAP 0.80, bbox_mAP_50 0.97. To score the committed weights with mmdet's own tool:
+# Trains the demo detector from scratch on 3000 scenes, in ten to twenty minutes on two CPU cores.
+# Expected on the 64 unseen scenes: bbox_mAP 0.80, bbox_mAP_50 0.97. To score the weights with mmdet's own tool:
 # python $(python -c "import mmdet; print(mmdet.__path__[0])")/.mim/tools/test.py \
 #     configs/training/faster_rcnn_demo.py sparse_dense_attacks/demo/weights/faster_rcnn.pth
 _base_ = ['../_base_/datasets/demo_scenes.py', '../_base_/models/demo_faster_rcnn.py']

@@ -28,11 +28,11 @@ _PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmc
              'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain', 'sparse-dense-attacks')
 
 
-def main(run=None, argv: list[str] | None = None) -> int:
+def main(run, argv: list[str] | None = None) -> int:
     """Run a command; bad input is one line on stderr and status 2, an interrupted run says how to go on."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        (run or attack_from_command_line)(argv)
+        run(argv)
     except InputError as error:
         console.print(f'error: {error}', markup=False)
         return 2
@@ -48,10 +48,19 @@ def main(run=None, argv: list[str] | None = None) -> int:
 
 
 def attack_from_command_line(argv: list[str] | None = None) -> dict:
-    """Parse arguments, attack, and return the metrics."""
+    """Attack as the arguments say and return the metrics."""
+    return prepare(argv).test()
+
+
+def prepare(argv: list[str] | None = None) -> Runner:
+    """Parse and check everything that can be checked before the first image, and build the runner.
+
+    Raises:
+        InputError: whatever the user can mend.
+    """
     parser = argparse.ArgumentParser(description='Attack the test set of a config and evaluate it before and after.')
     parser.add_argument('config', help="a test config with top-level keys 'attack' and 'goal'")
-    parser.add_argument('--checkpoint', help="weights: a file, a URL, a zoo name such as 'mmdet::faster-rcnn_r50_fpn_1x_coco', or "
+    parser.add_argument('--checkpoint', help='weights: a file, a URL, a zoo name such as mmdet::faster-rcnn_r50_fpn_1x_coco, or '
                         "'none' for random weights; default: the config's load_from")
     parser.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for example attack.k=500')
@@ -63,9 +72,9 @@ def attack_from_command_line(argv: list[str] | None = None) -> dict:
     args = parser.parse_args(argv)
 
     cfg = load_config(args.config, args.cfg_options)
-    for key, registry in (('attack', ATTACKS), ('goal', GOALS)):
+    for key, example in (('attack', "dict(type='SparsePGD', k=0.01)"), ('goal', "dict(type='Vanish')")):
         if key not in cfg:
-            raise InputError(f"{args.config} has no top-level '{key}', for example {key} = dict(type='{'SparsePGD' if key == 'attack' else 'Vanish'}')")
+            raise InputError(f"{args.config} has no top-level '{key}', for example {key} = {example}")
     attack, goal = ATTACKS.build(cfg.attack.to_dict()), GOALS.build(cfg.goal.to_dict())
     for key in ('model', 'test_dataloader', 'test_evaluator'):
         if cfg.get(key) is None:
@@ -98,12 +107,12 @@ def attack_from_command_line(argv: list[str] | None = None) -> dict:
         if args.device:
             runner.model.to(args.device)
         check_weights(runner.model, weights)
-        runner.test_loop  # noqa: B018  built here, so that a wrong data set is reported as such
+        _ = runner.test_loop  # built here, so that a wrong data set is reported as such
     except InputError:
         raise
     except _CONFIG_ERRORS as error:
         raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {_one_line(error)}') from error
-    return runner.test()
+    return runner
 
 
 def load_config(path: str, options: dict | None = None) -> Config:
@@ -131,7 +140,7 @@ def find_weights(name: str | None) -> str | None:
         InputError: nothing given, no such file, no such model.
     """
     if name is None:
-        raise InputError("no weights: give --checkpoint FILE or set load_from in the config ('--checkpoint none' attacks random weights)")
+        raise InputError('no weights: give --checkpoint FILE, or set load_from in the config (--checkpoint none: random weights)')
     if name == 'none':
         return None
     if '://' in name:
@@ -186,8 +195,8 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
     # Counters and priors that some versions save and others do not carry no learned value.
     missing = sorted(name for name in wanted.keys() - state.keys() if not name.endswith('num_batches_tracked'))
     if missing:
-        raise InputError(f'weights {path} do not fit the config: {len(missing)} of {len(wanted)} entries are missing, the first is '
-                         f'{missing[0]}')
+        raise InputError(f'weights {path} do not fit the config: {len(missing)} of {len(wanted)} entries are missing, the first '
+                         f'is {missing[0]}')
 
 
 def check_ops() -> None:

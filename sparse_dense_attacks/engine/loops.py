@@ -113,7 +113,7 @@ class AttackLoop(TestLoop):
         inputs = []
         for key, original in zip(keys, data_batch['inputs'], strict=True):
             if self.store.records[key].skipped:
-                raise InputError(f"image '{key}' could not be read when the run began but can be now; attack it in a new --work-dir")
+                raise InputError(f"image '{key}' could not be read when the run began but can be now; use a new --work-dir")
             image = from_picture(self.store.image(key))
             if image.shape != original.shape:
                 raise InputError(f'{self.store.records[key].file} is {tuple(image.shape[1:])}, but the pipeline now gives '

@@ -16,11 +16,11 @@ __all__ = ['AttackVisualizationHook', 'show_perturbation']
 
 @HOOKS.register_module()
 class AttackVisualizationHook(Hook):
-    """Writes ``pictures/<key>.png`` for the first images of an :class:`AttackLoop` run, and sends them to the visualizer's backends.
+    """Writes ``pictures/<key>.png`` for the first images of an AttackLoop run, and sends them to the visualizer's backends.
 
     Left the clean image, in the middle the adversarial one, each with the victim's predictions drawn by the library's own
-    visualizer; right the perturbation alone. The stock visualization hooks read the image from disk again and would show the clean
-    one.
+    visualizer; right the perturbation alone. The stock visualization hooks read the image from disk again: they would show the
+    clean one.
 
     Args:
         images: how many pictures.
@@ -42,15 +42,16 @@ class AttackVisualizationHook(Hook):
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         loop = runner.test_loop
-        for clean, adversarial, before, after in zip(loop.clean_batch['inputs'], data_batch['inputs'], loop.clean_outputs, outputs,
-                                                     strict=True):
+        shown = zip(loop.clean_batch['inputs'], data_batch['inputs'], loop.clean_outputs, outputs, strict=True)
+        for clean, adversarial, before, after in shown:
             if self.drawn >= self.images:
                 return
             self.drawn += 1
             clean, adversarial = to_picture(clean), to_picture(adversarial)
             pixels = int((clean != adversarial).any(2).sum())
             share = pixels / clean[..., 0].size
-            panels = [self._predictions(clean, before), self._predictions(adversarial, after), self._enlarge(show_perturbation(clean, adversarial))]
+            panels = [self._predictions(clean, before), self._predictions(adversarial, after),
+                      self._enlarge(show_perturbation(clean, adversarial))]
             key = sample_key(after)
             picture = _beside(panels, ['clean', 'adversarial', f'{pixels} changed pixels ({share:.2%})'])
             path = Path(runner.work_dir) / 'pictures' / f'{key}.png'
