@@ -4,8 +4,8 @@ They offer the part of mmengine's ``Registry`` that configs use (``register_modu
 need no OpenMMLab package, know no scopes, and answer a misspelt name with the nearest valid one. Hooks, loops and metrics are
 registered in mmengine's root registries instead, where configs of every library find them.
 """
-import dataclasses
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ['ATTACKS', 'GOALS', 'KERNELS', 'VICTIMS', 'Registry', 'nearest']
 def nearest(name: str, valid) -> str:
     """A hint that names the valid spelling closest to ``name``, or lists them all."""
     valid = sorted(valid)
-    close = difflib.get_close_matches(name.lower(), [v.lower() for v in valid], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name).lower(), [v.lower() for v in valid], n=1, cutoff=0.5)
     match = next((v for v in valid if close and v.lower() == close[0]), None)
     return f"did you mean '{match}'?" if match else f"valid: {', '.join(valid) or 'none'}"
 
@@ -70,7 +70,7 @@ class Registry:
             raise InputError(f"{self.name} config {dict(cfg)} needs a 'type': {nearest('', self._classes)}")
         cls = self.get(arguments.pop('type'))
         arguments.pop('_scope_', None)  # mmengine marks dicts inherited from another library
-        valid = [field.name for field in dataclasses.fields(cls) if field.init]
+        valid = list(inspect.signature(cls).parameters)
         for name in arguments:
             if name not in valid:
                 raise InputError(f"{cls.__name__} has no argument '{name}': {nearest(name, valid)}")

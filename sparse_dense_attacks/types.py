@@ -48,8 +48,8 @@ class AttackResult:
     """Adversarial images and what they cost, one entry per image.
 
     Attributes:
-        images: (B, C, H, W) float in [0, 1]; on the 8-bit grid unless the run was asked for float images. The untouched image where
-            the attack was not needed or failed on a non-finite gradient.
+        images: (B, C, H, W) float in [0, 1]; on the 8-bit grid unless the run was asked for float images. The untouched image
+            where the attack was not needed or failed on a non-finite gradient.
         success: (B,) bool, judged on the image rounded to 8 bits.
         success_float: (B,) bool, judged on the float image the attack returned.
         clean_correct: (B,) bool, the victim was right about the clean image: the denominator of the success rate.

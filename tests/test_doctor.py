@@ -77,6 +77,7 @@ def test_untested_versions_are_only_noted(doctor, machine):
     ("ModuleNotFoundError: No module named 'mmcv._ext'", 'without its compiled ops', '--no-binary onedl-mmcv'),
     ('RuntimeError: operator torchvision::nms does not exist', 'torchvision was built', 'same release'),
     ("ModuleNotFoundError: No module named 'pkg_resources'", 'setuptools', 'setuptools<81'),
+    ("ModuleNotFoundError: No module named 'ftfy'", 'mmsegmentation', 'ftfy regex'),
     ('AssertionError: MMCV==2.3.6 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.', 'accept', 'onedl'),
     ('AttributeError: `np.sctypes` was removed in the NumPy 2.0 release', 'numpy 2', 'imaug'),
     ('ImportError: libGL.so.1: cannot open shared object file', 'libGL', 'opencv-python-headless'),

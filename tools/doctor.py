@@ -44,6 +44,7 @@ KNOWN_FAILURES = (
     (r'killed by signal', 'a compiled library crashed, most likely one made for another torch', 'make clean env'),
     (r"No module named 'mmcv\._ext'", 'mmcv was installed without its compiled ops', REBUILD),
     (r'operator torchvision::nms does not exist', 'torchvision was built for another torch', TORCHVISION_FIX),
+    (r"No module named '(ftfy|regex)'", 'mmsegmentation 1.2 does not declare what it needs', 'pip install ftfy regex'),
     (r"No module named 'pkg_resources'", 'setuptools no longer ships pkg_resources from 82 on', OLD_SETUPTOOLS),
     (r'MMCV==\S+ is (used but )?incompatible', 'this library does not accept the installed mmcv', ONE_STACK),
     (r'libGL\.so', 'opencv-python needs libGL', 'pip uninstall opencv-python, then pip install opencv-python-headless'),

@@ -19,8 +19,9 @@ __all__ = ['Attack', 'Best', 'BudgetAttack', 'cascade']
 class Attack:
     """Base of all attacks: fields are hyper-parameters, :meth:`run` is the core, calling the object is final.
 
-    A core gets an :class:`~sparse_dense_attacks.objectives.base.Objective` and returns adversarial images. What it returns is never
-    trusted: the call clamps it into the box and the region, asks the victim again about the float and the 8-bit image, and counts.
+    A core gets an :class:`~sparse_dense_attacks.objectives.base.Objective` and returns adversarial images. What it returns is
+    never trusted: the call clamps it into the box and the region, asks the victim again about the float and the 8-bit image, and
+    counts.
     """
 
     def run(self, objective: Objective, rng: ImageRNG) -> Tensor:
@@ -62,7 +63,8 @@ class Attack:
             started = _now(images)
             before = meter.forwards[rows]
             part = Restricted(meter, rows)
-            found = self.run(part, ImageRNG(seed, part.keys, part.region))
+            with torch.enable_grad():
+                found = self.run(part, ImageRNG(seed, part.keys, part.region))
             spent = (meter.forwards[rows] - before).float()
             seconds[rows] = (_now(images) - started) * spent / spent.sum().clamp(min=1)
             usable = part.region & ~part.failed[:, None, None, None]
@@ -94,8 +96,8 @@ class BudgetAttack(Attack):
     Args:
         k: pixels that may change: a count (int) or a share of the region (float in (0, 1)).
         steps: iterations.
-        early_stop: stop at an image's first success (as published). False spends all steps on lowering the victim further, also on
-            images that count as broken already: the right choice when a metric such as mAP is read afterwards.
+        early_stop: stop at an image's first success (as published). False spends all steps on lowering the victim further, also
+            on images that count as broken already: the right choice when a metric such as mAP is read afterwards.
     """
     k: int | float = 20
     steps: int = 100
@@ -104,8 +106,8 @@ class BudgetAttack(Attack):
     def __post_init__(self):
         share = isinstance(self.k, float)
         if isinstance(self.k, bool) or not isinstance(self.k, int | float) or (not 0 < self.k < 1 if share else self.k <= 0):
-            raise InputError(f'k = {self.k}: expected a number of pixels (int >= 1) or a share of the region (float between 0 and 1)')
-        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InputError(f'k = {self.k}: expected a number of pixels (int >= 1) or a share of the region (0 < float < 1)')
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise InputError(f'steps = {self.steps}: expected an int >= 1')
 
     def wanted(self, clean: Verdict) -> Tensor:
@@ -133,14 +135,15 @@ class Best:
 
 
 def cascade(attacks, objective: Objective, rng: ImageRNG, survivors_only: bool = True) -> Tensor:
-    """Run attacks one after the other and keep each image's best result.
+    """Run attacks one after the other and keep each image's best result; asking about it costs one forward per attack.
 
     Args:
         survivors_only: later attacks get only the images the earlier ones did not break.
     """
     best, rows = Best(objective), torch.arange(len(objective.images))
     for attack in attacks:
-        x = attack.run(Restricted(objective, rows), rng.restricted(rows))
+        with objective.reserved():
+            x = attack.run(Restricted(objective, rows), rng.restricted(rows))
         with torch.no_grad():
             verdict = objective(x, rows)
         best.store(x, verdict, rows, best.improved(verdict, rows).cpu())

@@ -29,7 +29,7 @@ class PGD0(BudgetAttack):
     def run(self, objective, rng) -> Tensor:
         x, region, best = objective.images, objective.region, Best(objective)
         c = x.shape[1]
-        k = pixel_budget(self.k, region)
+        k = pixel_budget(self.k, region, objective.keys)
         low, high = box_bounds(x, 1.0)
         size = region.flatten(1).sum(1) * c
         delta = _project(low + rng.uniform(c) * (high - low), low, high, region, k, k_max := int(k.max()))
@@ -41,7 +41,7 @@ class PGD0(BudgetAttack):
             if step == self.steps:
                 best.store(probe, verdict, rows, better.cpu())
                 break
-            grad, = torch.autograd.grad(verdict.loss.sum(), probe)
+            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0] * region
 
             done = objective.failed[rows] | (verdict.success & self.early_stop)
             better_, done_ = torch.stack([better, done]).cpu()
@@ -63,9 +63,10 @@ def _project(delta: Tensor, low: Tensor, high: Tensor, region: Tensor, k: Tensor
     """Nearest perturbation inside the box with at most ``k[b]`` non-zero pixels.
 
     Keeping a pixel lowers the squared distance by its energy less what clipping it costs; the k largest gains are kept.
+    ``delta^2 - (delta - inside)^2`` is factored, because long steps would cancel.
     """
     inside = torch.clamp(delta, low, high)
-    gain = (delta.square() - (delta - inside).square()).sum(1, keepdim=True).masked_fill(~region, -torch.inf).flatten(1)
+    gain = (inside * (2 * delta - inside)).sum(1, keepdim=True).masked_fill(~region, -torch.inf).flatten(1)
     index, keep = top_k(gain, k, k_max)
     mask = torch.zeros_like(gain).scatter_(1, index, keep.to(gain.dtype)).view_as(region)
     return inside.mul_(mask)

@@ -24,7 +24,7 @@ class RandomPixels(BudgetAttack):
 
     def run(self, objective, rng) -> Tensor:
         region, best, rows = objective.region, Best(objective), torch.arange(len(objective.images))
-        k = pixel_budget(self.k, region)
+        k = pixel_budget(self.k, region, objective.keys)
         k_max = int(k.max())
         for _ in range(self.steps):
             x, inside = objective.images[rows], region[rows]

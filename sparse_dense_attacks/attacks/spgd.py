@@ -19,25 +19,25 @@ GRADIENTS = ('projected', 'unprojected', 'ensemble')
 class SparsePGD(BudgetAttack):
     r"""Sparse-PGD: ``delta = p * M(u)``, a magnitude tensor ``p`` and a binary mask of the k largest entries of ``u``.
 
-    The mask logits ``u`` follow the l2-normalised gradient through ``sigmoid(u)``; the magnitudes follow the sign of theirs, either
-    only where the mask is set (projected) or everywhere (unprojected). When a mask has not changed for ``patience`` iterations,
-    ``u`` is drawn anew.
+    The mask logits ``u`` follow the l2-normalised gradient through ``sigmoid(u)``; the magnitudes follow the sign of theirs,
+    either only where the mask is set (projected) or everywhere (unprojected). When a mask has not changed for ``patience``
+    iterations, ``u`` is drawn anew.
 
     Args:
         k: pixel budget, epsilon in the paper (count, or share of the region).
-        steps: iterations T; costs T + 2 forwards and T backwards.
+        steps: iterations T; costs T + 2 forwards and T backwards (the ensemble at most 2T + 5 and 2T).
         early_stop: return the first success (as published).
-        gradient: ``'projected'``, ``'unprojected'``, or ``'ensemble'``: projected for all steps, then unprojected for all steps on
-            the images that survived.
+        gradient: ``'projected'``, ``'unprojected'``, or ``'ensemble'``: projected for all steps, then unprojected for all steps
+            on the images that survived.
         alpha: step of the magnitudes, as a share of ``eps_inf``.
         beta: step of the mask logits, times the square root of the number of pixels.
         eps_inf: largest change of a channel value.
         patience: iterations without a change of the mask before it is drawn anew.
         gamma: mask gradients with a smaller l2 norm are not followed.
 
-    Differences from the published code (2024-05), none of which costs a pass: the initial point counts if it succeeds, stagnation is
-    counted per image, no stale gradient meets a new mask, the mask is chosen on ``u`` rather than on ``sigmoid(u)`` (which has ties
-    at 1 in float32), targeted objectives are honoured, and no gradient is taken at the last point.
+    Differences from the published code (2024-05), none of which costs a pass: the initial point counts if it succeeds,
+    stagnation is counted per image, no stale gradient meets a new mask, the mask is chosen on ``u`` rather than on
+    ``sigmoid(u)`` (which has ties at 1 in float32), targeted objectives are honoured, and no gradient is taken at the last point.
 
     Reference: arXiv 2405.05075, Algorithm 1; equations (4)-(9).
     """
@@ -52,6 +52,11 @@ class SparsePGD(BudgetAttack):
         super().__post_init__()
         if self.gradient not in GRADIENTS:
             raise InputError(f"SparsePGD: unknown gradient '{self.gradient}': {nearest(self.gradient, GRADIENTS)}")
+        for name, low, high in (('alpha', 0, 2), ('beta', 0, float('inf')), ('eps_inf', 0, 1)):
+            if not low < getattr(self, name) <= high:
+                raise InputError(f'SparsePGD: {name} = {getattr(self, name)}, expected more than {low} and at most {high}')
+        if not isinstance(self.patience, int) or self.patience < 1:
+            raise InputError(f'SparsePGD: patience = {self.patience}, expected an int >= 1')
 
     def run(self, objective, rng) -> Tensor:
         if self.gradient == 'ensemble':
@@ -60,7 +65,7 @@ class SparsePGD(BudgetAttack):
 
         x, region, best = objective.images, objective.region, Best(objective)
         b, c, h, w = x.shape
-        k = pixel_budget(self.k, region)
+        k = pixel_budget(self.k, region, objective.keys)
         k_max = int(k.max())
         low, high = box_bounds(x, self.eps_inf)
         stride = self.beta * region.flatten(1).sum(1).sqrt()
@@ -77,7 +82,7 @@ class SparsePGD(BudgetAttack):
             if step == self.steps:
                 best.store(z, verdict, rows, better.cpu())
                 break
-            grad, = torch.autograd.grad(verdict.loss.sum(), probe)
+            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0].contiguous()  # of a pooled input it is an expanded view
 
             done = objective.failed[rows] | (verdict.success & self.early_stop)
             stuck = still >= self.patience

@@ -1,10 +1,12 @@
 """The contract between attacks and tasks, and the wrappers every run puts around an objective."""
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..ops import to_8bit
 from ..types import Verdict
 
@@ -30,7 +32,7 @@ class Objective(Protocol):
     defined: Tensor
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
-        """Judge candidates ``x`` (b, C, H, W) of the images ``rows`` ((b,) int64, on the CPU: attacks know them without a sync)."""
+        """Judge candidates ``x`` (b, C, H, W) of the images ``rows``: (b,) int64 on the CPU, known to attacks without a sync."""
         ...
 
 
@@ -45,10 +47,16 @@ class EightBit:
         self.images = to_8bit(objective.images)
         self.region, self.keys = objective.region, objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
+        if not self._on_grid:  # right about the image that a file holds, or rounding alone would be counted as a success
+            self.eligible = self.eligible & ~self.clean.success
+
+    @cached_property
+    def _on_grid(self) -> bool:
+        return torch.equal(self.images, self.objective.images)
 
     @cached_property
     def clean(self) -> Verdict:
-        if torch.equal(self.images, self.objective.images):
+        if self._on_grid:
             return self.objective.clean
         with torch.no_grad():
             return self.objective(self.images, torch.arange(len(self.images)))
@@ -72,6 +80,9 @@ class Restricted:
     def failed(self) -> Tensor:
         return self.objective.failed[self.rows]
 
+    def reserved(self):
+        return self.objective.reserved()
+
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.objective(x, self.rows[rows])
 
@@ -79,8 +90,8 @@ class Restricted:
 class MeteredObjective:
     """Counts passes per image, enforces a hard budget of forwards, and notices non-finite losses and gradients.
 
-    An image whose budget is spent is not shown to the model any more: its verdicts are ``loss = -inf, margin = 1, success = False``,
-    so no attack can profit from further calls.
+    An image whose budget is spent is not shown to the model any more: its verdicts are ``loss = -inf, margin = 1, success =
+    False``, so no attack can profit from further calls.
 
     Attributes:
         forwards, backwards: (B,) int64 on the CPU.
@@ -88,11 +99,14 @@ class MeteredObjective:
     """
 
     def __init__(self, objective: Objective, max_forwards: int | None = None):
+        if max_forwards is not None and max_forwards < 1:
+            raise InputError(f'max_forwards = {max_forwards}: expected at least 1, the look at the clean image')
         self.objective, self.max_forwards = objective, max_forwards
         self.images, self.region, self.keys = objective.images, objective.region, objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
         self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
         self.backwards = torch.zeros_like(self.forwards)
+        self._reserve = 0
         self.failed = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
 
     @cached_property
@@ -106,7 +120,7 @@ class MeteredObjective:
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         if self.max_forwards is None:
             return self._query(x, rows)
-        allowed = (self.forwards[rows] < self.max_forwards).nonzero()[:, 0]
+        allowed = (self.forwards[rows] < self.max_forwards - self._reserve).nonzero()[:, 0]
         # Zero times x keeps the graph connected, so that an attack may still ask for a (zero) gradient.
         nothing = x.flatten(1).sum(1) * 0
         loss, margin = nothing - torch.inf, nothing + 1
@@ -114,9 +128,18 @@ class MeteredObjective:
         if len(allowed):
             verdict = self._query(x[allowed], rows[allowed])
             where = allowed.to(x.device)
-            loss, margin, success = (full.index_copy(0, where, part) for full, part in
+            loss, margin, success = (full.index_copy(0, where, part.to(full.dtype)) for full, part in
                                      ((loss, verdict.loss), (margin, verdict.margin), (success, verdict.success)))
         return Verdict(loss, margin, success)
+
+    @contextmanager
+    def reserved(self):
+        """Within this context one forward per image is held back from the budget, to judge a result with afterwards."""
+        self._reserve += 1
+        try:
+            yield
+        finally:
+            self._reserve -= 1
 
     def _query(self, x: Tensor, rows: Tensor) -> Verdict:
         self.forwards[rows] += 1

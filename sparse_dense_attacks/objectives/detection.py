@@ -88,11 +88,11 @@ class _DetectionGoal:
 class Vanish(_DetectionGoal):
     """Hide the objects of an image.
 
-    ``loss`` is the mean over ground-truth objects of ``sum log(1 - score)`` over the matching candidates; all objects count, detected
-    or not, because average precision reads low scores too. ``margin`` is the mean over the objects detected on the clean image of
-    how far their best matching score is above ``score_thr`` in logits. ``success``: none of those is detected any more. Candidates
-    are taken before non-maximum suppression, which can only remove more. Images without objects have zero loss, nothing to attack
-    and undefined success.
+    ``loss`` is the mean over ground-truth objects of ``sum log(1 - score)`` over the matching candidates; all objects count,
+    detected or not, because average precision reads low scores too. ``margin`` is the mean over the objects detected on the clean
+    image of how far their best matching score is above ``score_thr`` in logits. ``success``: none of those is detected any more.
+    Candidates are taken before non-maximum suppression, which can only remove more. Images without objects have zero loss,
+    nothing to attack and undefined success.
 
     Args:
         score_thr: an object counts as detected when a candidate of its class scores at least this much.

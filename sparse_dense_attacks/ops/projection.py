@@ -7,12 +7,13 @@ from ..errors import InputError
 __all__ = ['box_bounds', 'pixel_budget', 'top_k']
 
 
-def pixel_budget(k: int | float, region: Tensor) -> Tensor:
+def pixel_budget(k: int | float, region: Tensor, keys: list | None = None) -> Tensor:
     """The number of pixels each image may change.
 
     Args:
         k: a count when int, a share of the region when a float in (0, 1).
         region: (B, 1, H, W) bool, pixels that may change.
+        keys: names of the images for the error; positions in the batch by default.
 
     Returns:
         (B,) int64. An image whose region is empty gets 0; a share is rounded down but is at least 1 pixel.
@@ -22,11 +23,13 @@ def pixel_budget(k: int | float, region: Tensor) -> Tensor:
     """
     room = region.flatten(1).sum(1)
     if isinstance(k, float):
-        return (room * k).long().clamp(min=1).minimum(room)
+        share = (room.double() * k + 1e-6).long()  # 0.009 of 3000 is 27 pixels although 3000 * 0.009 falls short of 27
+        return share.clamp(min=1).minimum(room)
     short = (room > 0) & (room < k)
     if short.any():
         b = int(short.nonzero()[0])
-        raise InputError(f'k = {k} pixels, but only {int(room[b])} pixels of image {b} may change; lower k or give it as a share')
+        name = b if keys is None else keys[b]
+        raise InputError(f'k = {k} pixels, but only {int(room[b])} pixels of image {name} may change; lower k or make it a share')
     return torch.full_like(room, k).minimum(room)
 
 

@@ -27,6 +27,29 @@ def _restored(model: nn.Module):
 
 
 @contextlib.contextmanager
+def _private_state(model: nn.Module):
+    """Let modules write into copies of their buffers, and put back their plain attributes and lists on exit.
+
+    Losses keep records there: GHM and Seesaw running counts in buffers, Dynamic R-CNN a history of overlaps in a list, TOOD the epoch.
+    Buffers are swapped rather than written back, because the graph of the loss outlives this context.
+    """
+    state = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    lists = [(value, list(value)) for _, attributes, _ in state for value in attributes.values() if type(value) is list]
+    try:
+        for module, _, buffers in state:
+            if module.training:
+                module._buffers.update({name: buffer.clone() for name, buffer in buffers.items() if buffer is not None})
+        yield
+    finally:
+        for module, attributes, buffers in state:
+            vars(module).clear()
+            vars(module).update(attributes)
+            module._buffers.update(buffers)
+        for value, content in lists:
+            value[:] = content
+
+
+@contextlib.contextmanager
 def evaluating(model: nn.Module):
     """Evaluation mode with frozen parameters."""
     with _restored(model):
@@ -43,7 +66,8 @@ def frozen_training(model: nn.Module):
     with _restored(model):
         for module in model.modules():
             module.training = not any(name in base.__name__ for base in type(module).__mro__ for name in _NOISY)
-        yield model
+        with _private_state(model):
+            yield model
 
 
 @contextlib.contextmanager

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from mmdet.models.dense_heads import CenterNetHead, CornerHead, PAAHead, RTMDetInsHead, SSDHead
 from mmdet.models.detectors import BaseDetector, DetectionTransformer
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.logging import MessageHub
 from torch import Tensor
 
 from ..errors import InputError
@@ -64,17 +67,21 @@ class MMDetDetector:
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
-        if 'gt_instances' not in sample:
+        instances = sample.get('gt_instances', ())
+        if 'bboxes' not in instances or 'labels' not in instances:  # without annotations PackDetInputs packs an empty element
             raise InputError(f"sample '{sample_key(sample)}' has no ground truth: add LoadAnnotations(with_bbox=True) to the test "
                              'pipeline and an annotation file to the dataset')
+        if 'border' in sample.metainfo:
+            raise InputError(f"sample '{sample_key(sample)}' was padded on all sides (CenterNet's RandomCenterCropPad), which moves the "
+                             'ground truth: use Resize, and Pad if need be, in the test pipeline')
         sample = copy.deepcopy(sample)
         if not self.boxes_follow_resize and 'scale_factor' in sample.metainfo:
-            for instances in (sample.gt_instances, sample.get('ignored_instances')):
-                if instances is None:
-                    continue
-                instances.bboxes.rescale_(tuple(map(float, sample.scale_factor[:2])))
+            for instances in (sample.gt_instances, sample.get('ignored_instances', ())):
+                if 'bboxes' in instances:
+                    boxes = get_box_tensor(instances.bboxes)
+                    instances.bboxes = boxes * boxes.new_tensor(sample.scale_factor[:2]).repeat(2)
                 if 'masks' in instances:
-                    instances.masks = instances.masks.resize(tuple(image.shape[-2:]))
+                    instances.masks = instances.masks.resize(_content_size(sample, image)).pad(tuple(image.shape[-2:]))
         preprocess = self.model.data_preprocessor
         with _without_batch_augments(preprocess), torch.no_grad():
             # training=True, because only then masks and segmentation maps are padded along
@@ -113,14 +120,15 @@ class DetectionScene:
         """
         decode = _decoder(self.model)
         if decode is None:
-            raise InputError(f'{type(self.model).__name__} with {type(getattr(self.model, "bbox_head", None)).__name__} has no boxes '
-                             "before non-maximum suppression; use goal = dict(type='DetectorLoss')")
+            raise self._no_candidates()
         found: list = [None] * len(rows)
         for size, group in self._by_size(rows):
             together = len(group) == len(rows)
             inputs, samples = self._network_input(x if together else x[group], rows[group], size)
             with _gradient_through_heads():
                 parts = decode(self.model, self.model.extract_feat(inputs), samples)
+            if inputs.requires_grad and not any(scores.requires_grad for *_, scores in parts):
+                raise self._no_candidates()  # some heads call detach() in code of their own
             for position, part in zip(group.tolist(), parts, strict=True):
                 found[position] = part
         return _pad(*zip(*found, strict=True))
@@ -144,14 +152,25 @@ class DetectionScene:
                         found += _decoder(self.model)(self.model, self.model.extract_feat(inputs), samples)
         return torch.stack(losses), _pad(*zip(*found, strict=True)) if found else None
 
+    def _no_candidates(self) -> InputError:
+        parts = [type(self.model)] + [type(getattr(self.model, name)) for name in ('bbox_head', 'roi_head') if hasattr(self.model, name)]
+        return InputError(f'{" with ".join(part.__name__ for part in parts)} has no differentiable boxes before non-maximum '
+                          "suppression; use goal = dict(type='DetectorLoss')")
+
     def _loss(self, inputs, samples) -> Tensor:
         try:
-            loss, _ = self.model.parse_losses(self.model.loss(inputs, copy.deepcopy(samples)))
+            with _end_of_training():
+                losses = self.model.loss(inputs, copy.deepcopy(samples))
         except (AttributeError, TypeError, AssertionError) as error:
             if getattr(self.model, 'train_cfg', None) is None:
                 raise InputError(f'the training loss of {type(self.model).__name__} needs a train_cfg, but the model config has none: '
                                  'take train_cfg from the training config, or use a goal that needs no loss (Vanish)') from error
+            if any('masks' not in sample.gt_instances for sample in samples):
+                raise InputError(f'the training loss of {type(self.model).__name__} failed on ground truth without masks ({error}): '
+                                 'set LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline') from error
             raise
+        # Denoising queries (DINO) are noisy copies of the ground truth: a term about the training, not about what the model sees.
+        loss, _ = self.model.parse_losses({name: value for name, value in losses.items() if 'dn_' not in name})
         return loss
 
     def _by_size(self, rows: Tensor):
@@ -201,9 +220,15 @@ def _decoder(model):
         return _decode_transformer
     if hasattr(model, 'rpn_head') and hasattr(getattr(model, 'roi_head', None), 'predict_bbox'):
         return _decode_two_stage
-    if hasattr(getattr(model, 'bbox_head', None), 'predict_by_feat'):
+    head = getattr(model, 'bbox_head', None)
+    if hasattr(head, 'predict_by_feat') and not isinstance(head, _UNDECODABLE):
         return _decode_dense
     return None
+
+
+# PAA and RTMDet-Ins insist on suppression, CenterNet on the border of its own test pipeline, CornerNet pairs corners, and SSD cannot
+# predict at all in mmdet 3.3 (its head lacks the attribute loss_cls).
+_UNDECODABLE = (PAAHead, RTMDetInsHead, CenterNetHead, CornerHead, SSDHead)
 
 
 def _decode_transformer(model, feats, samples):
@@ -226,8 +251,11 @@ def _decode_two_stage(model, feats, samples):
     results = model.roi_head.predict_bbox(feats, [s.metainfo for s in samples], proposals, rcnn_test_cfg=None, rescale=False)
     triples = []
     for r in results:
+        if r.scores.dim() == 1:  # Sparse R-CNN: one class per box
+            triples.append((r.bboxes, r.labels, r.scores))
+            continue
         n, classes = len(r.scores), r.scores.shape[1] - 1  # the last column is the background
-        boxes = r.bboxes.view(n, -1, 4).expand(n, classes, 4)
+        boxes = r.bboxes.unflatten(1, (-1, 4)).expand(n, classes, 4)
         labels = torch.arange(classes, device=boxes.device).expand(n, classes)
         triples.append((boxes.reshape(-1, 4), labels.reshape(-1), r.scores[:, :-1].reshape(-1)))
     return triples
@@ -253,6 +281,22 @@ def _gradient_through_heads():
     finally:
         for module, original in zip(modules, originals, strict=True):
             module.select_single_mlvl = original
+
+
+@contextlib.contextmanager
+def _end_of_training():
+    """Tell losses that change in the course of training (TOOD's assigner) that this is its end.
+
+    They read the epoch from mmengine's message hub, where a test run has none.
+    """
+    info = MessageHub.get_current_instance().runtime_info
+    before = dict(info)
+    info['epoch'] = sys.maxsize
+    try:
+        yield
+    finally:
+        info.clear()
+        info.update(before)
 
 
 @contextlib.contextmanager

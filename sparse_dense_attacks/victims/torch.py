@@ -58,13 +58,14 @@ class TorchClassifier:
         Raises:
             InputError: wrong shape or type, values outside [0, 1], labels that are no classes of the model.
         """
-        if images.ndim != 4 or not images.is_floating_point():
-            raise InputError(f'images: expected float (B, C, H, W) in [0, 1], found {images.dtype} {tuple(images.shape)}')
+        if images.ndim != 4 or images.dtype != torch.float32:
+            raise InputError(f'images: expected float32 (B, C, H, W) in [0, 1], found {images.dtype} {tuple(images.shape)}')
         if len(images) and not (images.min() >= 0 and images.max() <= 1):
             raise InputError(f'images: values reach from {images.min():.3g} to {images.max():.3g}, expected [0, 1]; '
                              'normalisation belongs inside the model')
-        if labels.shape != images.shape[:1]:
-            raise InputError(f'labels: expected one class index per image ({len(images)}), found shape {tuple(labels.shape)}')
+        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+            raise InputError(f'labels: expected one int64 class index per image ({len(images)}), found {labels.dtype} '
+                             f'{tuple(labels.shape)}')
         if len(images):
             with torch.no_grad():
                 classes = self.model(images[:1]).shape[1]
@@ -72,4 +73,9 @@ class TorchClassifier:
                 raise InputError(f'labels reach from {labels.min()} to {labels.max()}, but the model has {classes} classes')
         if region is None:
             region = torch.ones_like(images[:, :1], dtype=torch.bool)
-        return ClassificationScene(self.model, images, region, list(range(len(images))) if keys is None else list(keys), labels)
+        if region.shape != images[:, :1].shape or region.dtype != torch.bool:
+            raise InputError(f'region: expected bool {tuple(images[:, :1].shape)}, found {region.dtype} {tuple(region.shape)}')
+        keys = list(range(len(images)) if keys is None else keys)
+        if len(keys) != len(images):
+            raise InputError(f'keys: expected one sample id per image ({len(images)}), found {len(keys)}')
+        return ClassificationScene(self.model, images, region, keys, labels)

@@ -1,0 +1,175 @@
+"""mmdet's detector families with random weights, small enough for a laptop, from the config files inside the installed wheel."""
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mmdet
+import mmdet.models
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from torch import nn
+
+CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
+CLASSES = 4
+
+# Upper limits for values of these names, anywhere in a model config.
+SMALL = dict(num_classes=CLASSES, num_things_classes=CLASSES, num_stuff_classes=0, num_queries=30, num_proposals=20, max_per_img=30,
+             nms_pre=200, nms_post=30, fc_out_channels=32, feedforward_channels=32, num_points=64)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One detector family.
+
+    Attributes:
+        config: file below mmdet's config folder.
+        change: dotted key -> value, applied to the shrunk model config.
+        candidates: False where the head has no boxes with a gradient before suppression, so that Vanish is impossible.
+        predicts: False where the library itself cannot predict with this head.
+        empty_gradient: False where the library's own loss ignores images without objects.
+        initialise: parts that compute nonsense (NaN, boxes of negative size) without mmdet's own initialisation.
+    """
+    config: str
+    change: dict = field(default_factory=dict)
+    candidates: bool = True
+    predicts: bool = True
+    empty_gradient: bool = True
+    initialise: tuple = ()
+
+
+def build(family: Family) -> nn.Module:
+    """The shrunk model in evaluation mode, with the same random weights each time; nothing is downloaded."""
+    cfg = Config.fromfile(CONFIGS / family.config)
+    _shrink(cfg.model)
+    _use_resnet18(cfg.model)
+    cfg.merge_from_dict({f'model.{key}': value for key, value in family.change.items()})
+    with torch.random.fork_rng(devices=[]), DefaultScope.overwrite_default_scope('mmdet'):
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model)
+        import logging
+        logging.disable(logging.CRITICAL)
+        model.init_weights()
+    return model.eval()
+
+
+def _shrink(node) -> None:
+    if isinstance(node, list | tuple):
+        for child in node:
+            _shrink(child)
+    if not isinstance(node, dict):
+        return
+    node.pop('init_cfg', None)
+    node.pop('pretrained', None)
+    for key, child in node.items():
+        if key in SMALL and isinstance(child, int):
+            node[key] = min(child, SMALL[key])
+        if key in ('encoder', 'decoder', 'transformer_decoder') and isinstance(child, dict) and 'num_layers' in child:
+            child['num_layers'] = 2
+        if isinstance(child, dict) and child.get('type') == 'SyncBN':
+            child['type'] = 'BN'
+        _shrink(child)
+
+
+def _use_resnet18(model) -> None:
+    if model.backbone.type != 'ResNet' or model.backbone.depth == 18:
+        return
+    model.backbone.depth = 18  # a quarter of ResNet-50's channels
+    consumers = [model.neck[0] if isinstance(model.neck, list) else model.neck] if 'neck' in model else [model.panoptic_head]
+    for consumer in consumers:
+        wide = consumer.in_channels
+        consumer.in_channels = [c // 4 for c in wide] if isinstance(wide, list) else wide // 4
+
+
+SIZES = [(100, 132), (128, 96)]  # height, width; neither is a multiple of 32 both ways
+
+
+def make_batch(objects=None, sizes=SIZES, scale=2.0, seed=0) -> dict:
+    """A batch as the test dataloader yields it: raw uint8 images of different sizes, annotations in original coordinates.
+
+    Args:
+        objects: per image (boxes (n, 4) in input coordinates, labels (n,)); by default two objects in each image.
+        scale: what the pipeline resized the images by.
+    """
+    rng = np.random.default_rng(seed)
+    if objects is None:
+        objects = [(torch.tensor([[10., 12, 58, 60], [30, 40, 90, 92]]), torch.tensor([0, 2])) for _ in sizes]
+    inputs, samples = [], []
+    for index, ((h, w), (boxes, labels)) in enumerate(zip(sizes, objects, strict=True)):
+        inputs.append(torch.from_numpy(rng.integers(0, 256, (3, h, w), dtype=np.uint8)))
+        original = round(h / scale), round(w / scale)
+        boxes = boxes / scale
+        masks = np.zeros((len(boxes), *original), dtype=np.uint8)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes.round().int().tolist(), strict=True):
+            mask[y1:y2, x1:x2] = 1
+        sample = DetDataSample(metainfo=dict(img_id=index, img_path=f'{index}.jpg', img_shape=(h, w), ori_shape=original,
+                                             scale_factor=(scale, scale)))
+        sample.gt_instances = InstanceData(bboxes=HorizontalBoxes(boxes), labels=labels, masks=BitmapMasks(masks, *original))
+        sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(boxes[:0]), labels=labels[:0],
+                                                masks=BitmapMasks(masks[:0], *original))
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+# RTMDet's own pipeline pads every image to 640 x 640, so its preprocessor does not need to.
+PADDED = {'data_preprocessor.pad_size_divisor': 32}
+
+FAMILIES = {
+    'faster_rcnn': Family('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
+    'cascade_rcnn': Family('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'),
+    'mask_rcnn': Family('mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'),
+    'double_heads': Family('double_heads/dh-faster-rcnn_r50_fpn_1x_coco.py'),
+    'grid_rcnn': Family('grid_rcnn/grid-rcnn_r50_fpn_gn-head_2x_coco.py'),
+    'libra_rcnn': Family('libra_rcnn/libra-faster-rcnn_r50_fpn_1x_coco.py'),
+    'dynamic_rcnn': Family('dynamic_rcnn/dynamic-rcnn_r50_fpn_1x_coco.py'),
+    'pisa': Family('pisa/faster-rcnn_r50_fpn_pisa_1x_coco.py'),
+    'sparse_rcnn': Family('sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py', initialise=('rpn_head',)),
+    'queryinst': Family('queryinst/queryinst_r50_fpn_1x_coco.py', initialise=('rpn_head',)),
+    'point_rend': Family('point_rend/point-rend_r50-caffe_fpn_ms-1x_coco.py'),
+    'ms_rcnn': Family('ms_rcnn/ms-rcnn_r50_fpn_1x_coco.py'),
+    'htc': Family('htc/htc-without-semantic_r50_fpn_1x_coco.py'),
+    'retinanet': Family('retinanet/retinanet_r50_fpn_1x_coco.py'),
+    'ghm': Family('ghm/retinanet_r50_fpn_ghm-1x_coco.py'),
+    'fcos': Family('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'),
+    'fcos_norm_on_bbox': Family('fcos/fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco.py'),
+    'atss': Family('atss/atss_r50_fpn_1x_coco.py'),
+    'gfl': Family('gfl/gfl_r50_fpn_1x_coco.py'),
+    'vfnet': Family('vfnet/vfnet_r50_fpn_1x_coco.py'),
+    'reppoints': Family('reppoints/reppoints-moment_r50_fpn_1x_coco.py'),
+    'centernet_update': Family('centernet/centernet-update_r50-caffe_fpn_ms-1x_coco.py'),
+    'foveabox': Family('foveabox/fovea_r50_fpn_4xb4-1x_coco.py'),
+    'yolof': Family('yolof/yolof_r50-c5_8xb8-1x_coco.py'),
+    'tood': Family('tood/tood_r50_fpn_1x_coco.py'),
+    'ddod': Family('ddod/ddod_r50_fpn_1x_coco.py', {'bbox_head.use_dcn': False}),
+    'condinst': Family('condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'),
+    'autoassign': Family('autoassign/autoassign_r50-caffe_fpn_1x_coco.py'),
+    'free_anchor': Family('free_anchor/freeanchor_r50_fpn_1x_coco.py'),
+    'fsaf': Family('fsaf/fsaf_r50_fpn_1x_coco.py'),
+    'nas_fcos': Family('nas_fcos/nas-fcos_r50-caffe_fpn_fcoshead-gn-head_4xb4-1x_coco.py', {'backbone.norm_cfg.eps': 1e-5}),
+    'yolact': Family('yolact/yolact_r50_1xb8-55e_coco.py'),
+    'rtmdet': Family('rtmdet/rtmdet_tiny_8xb32-300e_coco.py', PADDED),
+    'yolox': Family('yolox/yolox_nano_8xb8-300e_coco.py'),
+    'yolov3': Family('yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py'),
+    'detr': Family('detr/detr_r18_8xb2-500e_coco.py'),
+    'conditional_detr': Family('conditional_detr/conditional-detr_r50_8xb2-50e_coco.py'),
+    'deformable_detr': Family('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'),
+    'dab_detr': Family('dab_detr/dab-detr_r50_8xb2-50e_coco.py'),
+    'dino': Family('dino/dino-4scale_r50_8xb2-12e_coco.py'),
+    'ddq': Family('ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py'),
+    'paa': Family('paa/paa_r50_fpn_1x_coco.py', candidates=False),
+    'rtmdet_ins': Family('rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py', PADDED, candidates=False),
+    'sabl': Family('sabl/sabl-retinanet_r50_fpn_1x_coco.py', candidates=False),
+    'guided_anchoring': Family('guided_anchoring/ga-retinanet_r50_fpn_1x_coco.py', candidates=False),
+    'cascade_rpn': Family('cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco.py', candidates=False),
+    'centernet': Family('centernet/centernet_r18_8xb16-crop512-140e_coco.py', candidates=False),
+    'ssd': Family('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py', candidates=False, predicts=False, empty_gradient=False),
+    'solo': Family('solo/solo_r50_fpn_1x_coco.py', candidates=False),
+    'solov2': Family('solov2/solov2_r50_fpn_1x_coco.py', candidates=False),
+    'maskformer': Family('maskformer/maskformer_r50_ms-16xb1-75e_coco.py', candidates=False),
+    'mask2former': Family('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', {'panoptic_head.loss_cls.class_weight': [1.] * CLASSES + [.1]}, candidates=False),
+}
