@@ -26,7 +26,7 @@ class Linear(nn.Module):
 
     def __init__(self, weight, bias):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(weight.double()), nn.Parameter(torch.as_tensor(bias).double())
+        self.weight, self.bias = weight.double(), torch.tensor(bias).double()
 
     def forward(self, x):
         gap = (self.weight * x.double()).flatten(1).sum(1) + self.bias
@@ -47,6 +47,7 @@ class Net(nn.Module):
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * gain / parameter[0].numel() ** 0.5)
+        self.requires_grad_(False)
 
     def forward(self, x):
         return self.head((2 * self.conv(x.double() - 0.5)).tanh().sum((2, 3))).to(x.dtype)
@@ -63,10 +64,6 @@ def objective(model, images, labels=None, **options):
         with torch.no_grad():
             labels = model(images).argmax(1)
     return Untargeted().objective(TorchClassifier(model).open(images, labels, **options))
-
-
-def arbitrary_net(channels=3, gain=1.0):
-    return Net(channels, gain=gain).requires_grad_(False)
 
 
 def corner_images(image, k):

@@ -50,7 +50,8 @@ def test_object_score_is_the_highest_match():
 
 
 def test_vanish_known_answers():
-    judge = Vanish(score_thr=0.3).objective(scene([[(A, 0, 1), (B, 1, 1)]], [[(A, 0, .8), (NEAR_A, 0, .5), (FAR, 0, .9), (B, 1, .2)]]))
+    candidates = [(A, 0, .8), (NEAR_A, 0, .5), (FAR, 0, .9), (B, 1, .2)]
+    judge = Vanish(score_thr=0.3).objective(scene([[(A, 0, 1), (B, 1, 1)]], [candidates]))
     assert judge.detected.tolist() == [[True, False]] and judge.eligible.all() and judge.defined.all()
     torch.testing.assert_close(judge.clean.loss, torch.tensor([(log(.2) + log(.5) + log(.8)) / 2]))
     torch.testing.assert_close(judge.clean.margin, torch.tensor([logit(.8) - logit(.3)]))

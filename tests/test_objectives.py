@@ -2,7 +2,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import Linear, Net, arbitrary_net, objective, pictures
+from helpers import Linear, Net, objective, pictures
 from torch import nn
 
 from sparse_dense_attacks import InputError
@@ -14,7 +14,7 @@ ALL = torch.arange(4)
 
 @pytest.fixture
 def plain():
-    return objective(arbitrary_net(), pictures(4, 3, 5, 7), labels=torch.tensor([0, 1, 2, 3]))
+    return objective(Net(), pictures(4, 3, 5, 7), labels=torch.tensor([0, 1, 2, 3]))
 
 
 class Fixed(nn.Module):
@@ -41,8 +41,9 @@ def test_eligible_are_the_images_the_model_gets_right():
     assert judge.eligible.tolist() == [True, False] and judge.defined.tolist() == [True, True]
 
 
-@pytest.mark.parametrize('wrap', [lambda o: o, lambda o: MeteredObjective(o), lambda o: MeteredObjective(o, 10**6),
-                                  lambda o: Restricted(MeteredObjective(o), ALL)], ids=['plain', 'metered', 'budget', 'restricted'])
+@pytest.mark.parametrize('wrap', [lambda o: o, MeteredObjective, lambda o: MeteredObjective(o, 10**6),
+                                  lambda o: Restricted(MeteredObjective(o), ALL)],
+                         ids=['plain', 'metered', 'budget', 'restricted'])
 @pytest.mark.parametrize('what', ['loss', 'margin'])
 def test_gradients_agree_with_finite_differences(plain, wrap, what):
     judge, rows = wrap(plain), torch.tensor([2, 0])
@@ -120,7 +121,7 @@ def test_spent_budget_hides_the_image_from_the_model(plain):
 
 
 def test_budget_works_for_models_that_compute_in_another_precision():
-    judge = objective(nn.Sequential(nn.Flatten(), Linear(torch.ones(4), -2).double()), pictures(2, 1, 2, 2))
+    judge = objective(Linear(torch.ones(1, 2, 2), -2.), pictures(2, 1, 2, 2))
     judge.scene.model.register_forward_hook(lambda module, args, out: out.double())
     assert MeteredObjective(judge, 5)(judge.images, ALL[:2]).loss.isfinite().all()
 
@@ -143,10 +144,6 @@ def test_budget_without_room_for_the_clean_image_is_refused(plain, budget):
 def test_meter_notices_bad_gradients_of_single_images(plain, poison):
     meter = MeteredObjective(plain)
     x = plain.images.clone().requires_grad_()
-    shown = x * 1
-    shown.register_hook(lambda g: g.index_put((torch.tensor([2]), *torch.zeros(3, 1, dtype=torch.long)), torch.tensor(poison)))
-    torch.autograd.grad(meter(shown, ALL).loss.sum(), x)
-    assert not meter.failed.any(), 'the poison came after the meter'
     plain.scene.model.register_forward_pre_hook(lambda module, args: (Poison.apply(args[0], poison),))
     torch.autograd.grad(meter(x, ALL).loss.sum(), x)
     assert meter.failed.tolist() == [False, False, True, False]

@@ -38,7 +38,8 @@ def test_counts_of_an_empty_batch_are_empty():
         assert count(empty, empty).shape == (0,)
 
 
-@pytest.mark.parametrize('k, expected', [(1, [1, 1, 0]), (40, [40, 40, 0]), (0.5, [50, 20, 0]), (0.29, [29, 11, 0]), (0.001, [1, 1, 0])])
+@pytest.mark.parametrize('k, expected', [(1, [1, 1, 0]), (40, [40, 40, 0]), (0.5, [50, 20, 0]), (0.29, [29, 11, 0]),
+                                         (0.001, [1, 1, 0])])
 def test_pixel_budget_per_image(k, expected):
     budget = pixel_budget(k, region_of(100, 40, 0))
     assert budget.tolist() == expected and budget.dtype == torch.int64

@@ -139,7 +139,8 @@ class AttackLoop(TestLoop):
             metrics |= {f'{prefix}/{name}': value for name, value in scores.items()}
         metrics |= summarize(records)
         if is_main_process():
-            self.store.write_json('metrics.json', metrics)
+            # JSON knows no NaN: a median over no image is null
+            self.store.write_json('metrics.json', {name: None if value != value else value for name, value in metrics.items()})
             _print_table(metrics, self.store.work_dir)
         return metrics
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISUALIZERS
 from PIL import Image, ImageDraw, ImageFont
@@ -40,6 +41,7 @@ class AttackVisualizationHook(Hook):
         self.painter = VISUALIZERS.build(visualizer)
         self.painter.dataset_meta = runner.visualizer.dataset_meta
 
+    @master_only
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         loop = runner.test_loop
         shown = zip(loop.clean_batch['inputs'], data_batch['inputs'], loop.clean_outputs, outputs, strict=True)

@@ -40,6 +40,12 @@ class MMDetDetector:
     boxes_follow_resize: bool = False
     loss_seed: int = 0
 
+    @property
+    def num_classes(self) -> int | None:
+        """Classes the box head scores; None if the model has no such head."""
+        head = getattr(getattr(self.model, 'roi_head', self.model), 'bbox_head', None)
+        return getattr(head[-1] if isinstance(head, torch.nn.ModuleList) else head, 'num_classes', None)
+
     def session(self):
         """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
         return evaluating(self.model)
@@ -162,12 +168,13 @@ class DetectionScene:
             with _end_of_training():
                 losses = self.model.loss(inputs, copy.deepcopy(samples))
         except (AttributeError, TypeError, AssertionError) as error:
+            name = type(self.model).__name__
+            if 'masks' in str(error) and any('masks' not in sample.gt_instances for sample in samples):
+                raise InputError(f'the training loss of {name} needs instance masks and the ground truth has none: set '
+                                 'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline') from error
             if getattr(self.model, 'train_cfg', None) is None:
-                raise InputError(f'the training loss of {type(self.model).__name__} needs a train_cfg, but the model config has none: '
-                                 'take train_cfg from the training config, or use a goal that needs no loss (Vanish)') from error
-            if any('masks' not in sample.gt_instances for sample in samples):
-                raise InputError(f'the training loss of {type(self.model).__name__} failed on ground truth without masks ({error}): '
-                                 'set LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline') from error
+                raise InputError(f'the training loss of {name} failed ({error}) and the model config has no train_cfg: take it from '
+                                 'the training config, or use a goal that needs no loss (Vanish)') from error
             raise
         # Denoising queries (DINO) are noisy copies of the ground truth: a term about the training, not about what the model sees.
         loss, _ = self.model.parse_losses({name: value for name, value in losses.items() if 'dn_' not in name})
