@@ -39,7 +39,8 @@ def _from_the_root(monkeypatch):
 
 
 def arguments(work_dir, *extra, limit=3, options=()):
-    return [CONFIG, '--work-dir', str(work_dir), '--limit', str(limit), '--device', 'cpu', *extra, '--cfg-options', *QUICK, *options]
+    return [CONFIG, '--work-dir', str(work_dir), '--limit', str(limit), '--device', 'cpu', *extra,
+            '--cfg-options', *QUICK, *options]
 
 
 def records(work_dir) -> list[dict]:
@@ -177,7 +178,6 @@ def test_hook_under_the_stock_test_loop_agrees_with_the_loop(finished):
     cfg.merge_from_dict(dict(test_cfg=dict(type='TestLoop'), work_dir=str(finished[0] / 'hook'),
                              custom_hooks=[dict(type='AttackHook', attack=dict(attack, steps=3), goal=goal)]))
     runner = Runner.from_cfg(cfg)
-    runner.test_evaluator  # noqa: B018
     runner.test_loop.evaluator.metrics[0].img_ids = [0, 1, 2]  # as AttackLoop does: score the subset as that subset
     found = runner.test()
     assert found['coco/bbox_mAP'] == finished[1]['adv/coco/bbox_mAP']
@@ -323,7 +323,8 @@ def test_every_changed_pixel_is_visible():
     adversarial = clean.copy()
     adversarial[0, 0], adversarial[5, 6] = (255, 0, 0), (0, 0, 255)
     shown = show_perturbation(clean, adversarial)
-    assert shown[0, 0].tolist() == [255, 0, 0] and shown[1, 1].tolist() == [255, 0, 0] and shown[5, 6].tolist() == [0, 0, 255]
+    assert shown[0, 0].tolist() == shown[1, 1].tolist() == [255, 0, 0]
+    assert shown[5, 6].tolist() == [0, 0, 255]
     assert shown[3, 3].min() > 200  # unchanged pixels stay faint
 
 

@@ -114,8 +114,8 @@ def test_pgd0_projection_is_the_nearest_point_of_all_pixel_sets(c, k, scale):
 
 
 def test_pgd0_projection_ranks_long_steps_by_what_the_box_leaves_of_them():
-    """Both steps are clipped to the box; the energies of the two are equal in float32."""
-    delta = torch.tensor([30000., 30000.5]).view(1, 1, 1, 2)
-    low, high = torch.full_like(delta, -1), torch.tensor([0.5, 0.49]).view(1, 1, 1, 2)
-    found = _project(delta, low, high, torch.ones_like(delta, dtype=torch.bool), torch.tensor([1]), 1)
-    assert found.flatten().tolist() == [0.5, 0]
+    """The squares of the steps are so large that a difference of squares is lost in float32."""
+    high = torch.tensor([0.40, 0.45, 0.41, 0.44, 0.42, 0.43]).view(1, 1, 2, 3)
+    delta, region = torch.full_like(high, 1e7), torch.ones_like(high, dtype=torch.bool)
+    found = _project(delta, -torch.ones_like(high), high, region, torch.tensor([3]), 3)
+    assert torch.equal(found.flatten(), torch.tensor([0, 0.45, 0, 0.44, 0, 0.43]))

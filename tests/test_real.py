@@ -72,7 +72,7 @@ def test_the_zoo_config_attacks_random_weights(tmp_path, monkeypatch):
     result = attack_from_command_line([
         str(ROOT / 'configs/coco/spgd_faster-rcnn_r50_fpn_coco.py'), '--checkpoint', 'none', '--limit', '2',
         '--work-dir', str(tmp_path), '--cfg-options', 'attack.steps=1', f'test_dataloader.dataset.data_root={coco}/',
-        f'test_dataloader.dataset.ann_file={annotations}', f'test_evaluator.ann_file={annotations}', 'model.backbone.init_cfg=None',
-        'test_dataloader.dataset.pipeline.1.scale=(256,192)', 'test_dataloader.num_workers=0',
+        f'test_dataloader.dataset.ann_file={annotations}', f'test_evaluator.ann_file={annotations}',
+        'model.backbone.init_cfg=None', 'test_dataloader.dataset.pipeline.1.scale=(256,192)', 'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False'])
     assert result['attack/images'] == 2 and not result['attack/images_failed']

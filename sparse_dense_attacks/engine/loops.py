@@ -53,7 +53,7 @@ class AttackLoop(TestLoop):
                                  boxes_follow_resize=loads_annotations_first(self.dataloader.dataset))
         known, classes = self.attacker.victim.num_classes, self.dataloader.dataset.metainfo.get('classes')
         if known is not None and classes is not None and len(classes) != known:
-            raise InputError(f'the model has {known} classes, the data set {len(classes)}: {list(classes)[:5]}; they must be the same')
+            raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
         self.store, self.resume, self.run_info = ResultStore(runner.work_dir), resume, run_info or {}
         self.perturbed: Perturbed | None = None
         self.clean_outputs: list = []

@@ -84,8 +84,8 @@ class ResultStore:
             now = json.loads(json.dumps(run['identity']))
             differ = sorted(key for key in {*earlier, *now} if earlier.get(key) != now.get(key))
             if differ:
-                raise InputError(f"--resume: {self.work_dir} holds a run with another {', '.join(differ)}; use another --work-dir "
-                                 'or leave out --resume, which sets it aside')
+                raise InputError(f"--resume: {self.work_dir} holds a run with another {', '.join(differ)}; use another "
+                                 '--work-dir, or leave out --resume to set it aside')
             self.records = self._read()
         elif any((self.work_dir / name).exists() for name in ('run.json', 'records.jsonl')):
             self._set_aside()

@@ -9,5 +9,5 @@ def sample_key(sample) -> str:
     for name in ('img_id', 'sample_idx', 'img_path'):
         if sample.metainfo.get(name) is not None:
             return str(sample.metainfo[name])
-    raise InputError("a data sample has none of the meta keys 'img_id', 'sample_idx', 'img_path': add one to the meta_keys of the "
-                     'packing transform')
+    raise InputError("a data sample has none of the meta keys 'img_id', 'sample_idx', 'img_path': add one to the meta_keys of "
+                     'the packing transform')

@@ -30,8 +30,8 @@ def _restored(model: nn.Module):
 def _private_state(model: nn.Module):
     """Let modules write into copies of their buffers, and put back their plain attributes and lists on exit.
 
-    Losses keep records there: GHM and Seesaw running counts in buffers, Dynamic R-CNN a history of overlaps in a list, TOOD the epoch.
-    Buffers are swapped rather than written back, because the graph of the loss outlives this context.
+    Losses keep records there: GHM and Seesaw running counts in buffers, Dynamic R-CNN a history of overlaps in a list. Buffers
+    are swapped rather than written back, because the graph of the loss outlives this context.
     """
     state = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
     lists = [(value, list(value)) for _, attributes, _ in state for value in attributes.values() if type(value) is list]

@@ -1,7 +1,7 @@
 """Any mmdet 3.x detector: raw pixels in, differentiable candidate boxes and training losses out.
 
-Everything goes through the model's own parts: its ``data_preprocessor`` inside the autograd graph, its own head to decode boxes, its
-own training loss. See README.md beside this file for what had to be worked around.
+Everything goes through the model's own parts: its ``data_preprocessor`` inside the autograd graph, its own head to decode boxes,
+its own training loss. See README.md beside this file for what had to be worked around.
 """
 import contextlib
 import copy
@@ -69,17 +69,18 @@ class MMDetDetector:
             images[b, :, :image.shape[-2], :image.shape[-1]] = image
             region[b, :, :valid_h, :valid_w] = True
             prepared.append(self._prepare(image, sample))
-        return DetectionScene(self, images.div_(255).to(device), region.to(device), [sample_key(s) for s in samples], prepared, sizes)
+        keys = [sample_key(sample) for sample in samples]
+        return DetectionScene(self, images.div_(255).to(device), region.to(device), keys, prepared, sizes)
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
         instances = sample.get('gt_instances', ())
         if 'bboxes' not in instances or 'labels' not in instances:  # without annotations PackDetInputs packs an empty element
-            raise InputError(f"sample '{sample_key(sample)}' has no ground truth: add LoadAnnotations(with_bbox=True) to the test "
-                             'pipeline and an annotation file to the dataset')
+            raise InputError(f"sample '{sample_key(sample)}' has no ground truth: add LoadAnnotations(with_bbox=True) to the "
+                             'test pipeline and an annotation file to the dataset')
         if 'border' in sample.metainfo:
-            raise InputError(f"sample '{sample_key(sample)}' was padded on all sides (CenterNet's RandomCenterCropPad), which moves the "
-                             'ground truth: use Resize, and Pad if need be, in the test pipeline')
+            raise InputError(f"sample '{sample_key(sample)}' was padded on all sides (CenterNet's RandomCenterCropPad), which "
+                             'moves the ground truth: use Resize, and Pad if need be, in the test pipeline')
         sample = copy.deepcopy(sample)
         if not self.boxes_follow_resize and 'scale_factor' in sample.metainfo:
             for instances in (sample.gt_instances, sample.get('ignored_instances', ())):
@@ -159,9 +160,9 @@ class DetectionScene:
         return torch.stack(losses), _pad(*zip(*found, strict=True)) if found else None
 
     def _no_candidates(self) -> InputError:
-        parts = [type(self.model)] + [type(getattr(self.model, name)) for name in ('bbox_head', 'roi_head') if hasattr(self.model, name)]
-        return InputError(f'{" with ".join(part.__name__ for part in parts)} has no differentiable boxes before non-maximum '
-                          "suppression; use goal = dict(type='DetectorLoss')")
+        head = getattr(self.model, 'bbox_head', None) or getattr(self.model, 'roi_head', None)
+        return InputError(f'{type(self.model).__name__} with head {type(head).__name__} has no differentiable boxes before '
+                          "non-maximum suppression; use goal = dict(type='DetectorLoss')")
 
     def _loss(self, inputs, samples) -> Tensor:
         try:
@@ -173,8 +174,8 @@ class DetectionScene:
                 raise InputError(f'the training loss of {name} needs instance masks and the ground truth has none: set '
                                  'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline') from error
             if getattr(self.model, 'train_cfg', None) is None:
-                raise InputError(f'the training loss of {name} failed ({error}) and the model config has no train_cfg: take it from '
-                                 'the training config, or use a goal that needs no loss (Vanish)') from error
+                raise InputError(f'the training loss of {name} failed ({error}) and the model config has no train_cfg: take it '
+                                 'from the training config, or use a goal that needs no loss (Vanish)') from error
             raise
         # Denoising queries (DINO) are noisy copies of the ground truth: a term about the training, not about what the model sees.
         loss, _ = self.model.parse_losses({name: value for name, value in losses.items() if 'dn_' not in name})
@@ -198,8 +199,8 @@ def _check_pixels(image: Tensor, sample) -> None:
     low, high = float(image.min()), float(image.max())
     scaled = image.is_floating_point() and high <= 1 and not torch.equal(image, image.round())
     if low < 0 or high > 255 or scaled:
-        raise InputError(f"input of sample '{sample_key(sample)}' reaches from {low:.3g} to {high:.3g}, expected raw pixels in [0, 255]: "
-                         "normalisation belongs to the model's data_preprocessor, not to the test pipeline")
+        raise InputError(f"input of sample '{sample_key(sample)}' reaches from {low:.3g} to {high:.3g}, expected raw pixels in "
+                         "[0, 255]: normalisation belongs to the model's data_preprocessor, not to the test pipeline")
 
 
 def _content_size(sample, image: Tensor) -> tuple[int, int]:
@@ -233,8 +234,8 @@ def _decoder(model):
     return None
 
 
-# PAA and RTMDet-Ins insist on suppression, CenterNet on the border of its own test pipeline, CornerNet pairs corners, and SSD cannot
-# predict at all in mmdet 3.3 (its head lacks the attribute loss_cls).
+# PAA and RTMDet-Ins insist on suppression, CenterNet on the border of its own test pipeline, CornerNet pairs corners, and SSD
+# cannot predict at all in mmdet 3.3 (its head lacks the attribute loss_cls).
 _UNDECODABLE = (PAAHead, RTMDetInsHead, CenterNetHead, CornerHead, SSDHead)
 
 
@@ -272,10 +273,11 @@ def _decode_two_stage(model, feats, samples):
 def _gradient_through_heads():
     """Lift the ``detach`` that mmdet's dense heads apply to their own outputs before decoding them.
 
-    ``select_single_mlvl`` is imported by name into each head module and called with ``detach=True``, so the name is replaced there
-    for the duration of one call.
+    ``select_single_mlvl`` is imported by name into each head module and called with ``detach=True``, so the name is replaced
+    there for the duration of one call.
     """
-    modules = [m for name, m in sys.modules.items() if name.startswith('mmdet.models.dense_heads.') and hasattr(m, 'select_single_mlvl')]
+    modules = [module for name, module in sys.modules.items()
+               if name.startswith('mmdet.models.dense_heads.') and hasattr(module, 'select_single_mlvl')]
     originals = [m.select_single_mlvl for m in modules]
 
     def select(mlvl_tensors, batch_id, detach=False):
