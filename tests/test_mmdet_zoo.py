@@ -70,7 +70,7 @@ class Case:
         """The objective, its verdict on slightly changed images, and the gradients of loss and margin."""
         with self.victim.session():
             objective = goal.objective(self.victim.open(batch))
-            x = (objective.images * 0.98).requires_grad_()
+            x = (objective.images * 0.995).requires_grad_()
             verdict = objective(x, torch.arange(len(x)))
             gradients = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0] for value in (verdict.loss, verdict.margin)]
         return objective, verdict, gradients
@@ -162,7 +162,7 @@ def test_an_image_is_judged_alone(case):
     for goal, batch, (_, together, _) in goals:
         with case.victim.session(), torch.no_grad():
             objective = goal.objective(case.victim.open({name: values[:1] for name, values in batch.items()}))
-            alone = objective(objective.images * 0.98, torch.arange(1))
+            alone = objective(objective.images * 0.995, torch.arange(1))
         for name in ('loss', 'margin', 'success'):
             torch.testing.assert_close(getattr(alone, name), getattr(together, name)[:1].detach())
 

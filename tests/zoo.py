@@ -37,8 +37,9 @@ class Family:
         candidates: False where the head has no boxes with a gradient before suppression, so that Vanish is impossible.
         predicts: False where the library itself cannot predict with this head.
         empty_gradient: False where the library's own loss ignores images without objects.
-        initialise: use mmdet's own initialisation, because parts of the model are uninitialised memory or give boxes of negative
-            size without it. Everywhere else torch's is better for tests: with mmdet's a random detector scores all below 0.02.
+        initialise: use mmdet's own initialisation, because without it parts of the model are uninitialised memory, or boxes have
+            negative sizes or jump with the slightest change. Everywhere else torch's is better for tests: with mmdet's a random
+            detector scores all below 0.02.
         masks: the ground truth has masks.
     """
     config: str
@@ -184,7 +185,7 @@ FAMILIES = {
     'rtmdet_ins': Family('rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py', {**PADDED, 'data_preprocessor.pad_mask': True},
                          candidates=False, masks=True),
     'sabl': Family('sabl/sabl-retinanet_r50_fpn_1x_coco.py', candidates=False),
-    'cascade_rpn': Family('cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco.py'),
+    'cascade_rpn': Family('cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco.py', initialise=True),
     'centernet': Family('centernet/centernet_r18_8xb16-crop512-140e_coco.py', candidates=False, predicts=False),
     'ssd': Family('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py', candidates=False, predicts=False, empty_gradient=False),
     'solo': Family('solo/solo_r50_fpn_1x_coco.py', candidates=False, masks=True),

@@ -1,4 +1,5 @@
 """Random draws that depend on (seed, sample key) and on nothing else."""
+import copy
 import hashlib
 
 import torch
@@ -31,6 +32,12 @@ class ImageRNG:
         part.shape, part.device = self.shape, self.device
         return part
 
+    def on_grid(self, grid) -> 'ImageRNG':
+        """The same generators, drawing fields on a grid: ``grid`` maps the height and width of an image to those of its grid."""
+        part = copy.copy(self)
+        part.sizes, part.shape = [grid(*size) for size in self.sizes], grid(*self.shape)
+        return part
+
     def uniform(self, channels: int, rows: Tensor | None = None) -> Tensor:
         """(b, channels, H, W) from U(0, 1); zero outside the image."""
         return self._field(torch.rand, channels, rows)
@@ -38,6 +45,13 @@ class ImageRNG:
     def normal(self, channels: int, rows: Tensor | None = None) -> Tensor:
         """(b, channels, H, W) from N(0, 1); zero outside the image."""
         return self._field(torch.randn, channels, rows)
+
+    def numbers(self, counts: list[int], rows: Tensor) -> Tensor:
+        """(b, max(counts)) from U(0, 1): ``counts[i]`` numbers for the i-th of the images ``rows``, zero beyond."""
+        out = torch.zeros(len(rows), max(counts, default=0))
+        for line, count, r in zip(out, counts, rows.tolist(), strict=True):
+            line[:count] = torch.rand(count, generator=self.generators[r])
+        return out.to(self.device)
 
     def _field(self, draw, channels, rows):
         rows = range(len(self.generators)) if rows is None else rows.tolist()

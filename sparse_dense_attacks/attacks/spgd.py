@@ -1,11 +1,13 @@
 """Sparse-PGD (Zhong & Liu, arXiv 2405.05075), unstructured."""
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..ops import box_bounds, pixel_budget, top_k
+from ..ops.kernels import Pixel
 from ..registry import ATTACKS, nearest
 from .base import Best, BudgetAttack, cascade
 
@@ -47,6 +49,7 @@ class SparsePGD(BudgetAttack):
     eps_inf: float = 1.0
     patience: int = 3
     gamma: float = 2e-10
+    kernel: ClassVar = Pixel()
 
     def __post_init__(self):
         super().__post_init__()
@@ -63,15 +66,16 @@ class SparsePGD(BudgetAttack):
             members = [replace(self, gradient=gradient) for gradient in GRADIENTS[:2]]
             return cascade(members, objective, rng, survivors_only=self.early_stop)
 
-        x, region, best = objective.images, objective.region, Best(objective)
-        b, c, h, w = x.shape
-        k = pixel_budget(self.k, region, objective.keys)
+        x, kernel, best = objective.images, self.kernel, Best(objective)
+        b, c, *size = x.shape
+        groups, mask_rng = kernel.usable(objective.region), rng.on_grid(kernel.grid)
+        k = pixel_budget(self.k, groups, objective.keys)
         k_max = int(k.max())
-        low, high = box_bounds(x, self.eps_inf)
-        stride = self.beta * region.flatten(1).sum(1).sqrt()
+        low, high = (bound.mul_(objective.region) for bound in box_bounds(x, self.eps_inf))
+        stride = self.beta * groups.flatten(1).sum(1).sqrt()
         p = ((2 * rng.uniform(c) - 1) * self.eps_inf).clamp_(low, high)
-        u = rng.normal(1).masked_fill_(~region, -torch.inf).flatten(1)  # -inf is never chosen and has zero gradient
-        mask, still = _mask(u, k, k_max, h), torch.zeros_like(k)
+        u = mask_rng.normal(1).masked_fill_(~groups, -torch.inf)  # -inf is never chosen and has zero gradient
+        mask, still = kernel.expand(_largest(u, k, k_max), size), torch.zeros_like(k)
         z, rows = torch.empty_like(x), torch.arange(b)
 
         for step in range(self.steps + 1):
@@ -90,33 +94,34 @@ class SparsePGD(BudgetAttack):
             best.store(z, verdict, rows, better_)
             if done_.any():
                 stay = ~done
-                x, z, p, u, mask, still, k, low, high, stride, region, grad, stuck = (
-                    t[stay] for t in (x, z, p, u, mask, still, k, low, high, stride, region, grad, stuck))
+                x, z, p, u, mask, still, k, low, high, stride, groups, grad, stuck = (
+                    t[stay] for t in (x, z, p, u, mask, still, k, low, high, stride, groups, grad, stuck))
                 rows, stuck_ = rows[~done_], stuck_[~done_]
                 if not len(rows):
                     break
 
             if stuck_.any():  # a fresh mask, and no gradient that was taken at the old one
-                u[stuck] = rng.normal(1, rows[stuck_]).masked_fill_(~region[stuck], -torch.inf).flatten(1)
+                u[stuck] = mask_rng.normal(1, rows[stuck_]).masked_fill_(~groups[stuck], -torch.inf)
                 grad[stuck] = 0
             s = u.sigmoid()
-            grad_u = torch.mul(grad, p, out=z).sum(1).flatten(1).mul_(s * (1 - s))  # eq. (8); z is free until the next candidate
-            norm = grad_u.norm(dim=1)
+            grad_p = torch.mul(grad, p, out=z).sum(1, keepdim=True)  # z is free until the next candidate
+            grad_u = kernel.correlate(grad_p).mul_(s * (1 - s))  # eq. (8)
+            norm = grad_u.flatten(1).norm(dim=1)
             length = torch.where(norm < self.gamma, 0, stride / (norm + 1e-10))
-            u.addcmul_(grad_u, length[:, None])
+            u.addcmul_(grad_u, length[:, None, None, None])
             grad.sign_()  # the factor sigmoid(u) of the unprojected gradient does not change its sign
             if self.gradient == 'projected':
                 grad.mul_(mask)
             p.add_(grad, alpha=self.alpha * self.eps_inf)
             torch.clamp(p, low, high, out=p)
 
-            chosen = _mask(u, k, k_max, h)
+            chosen = kernel.expand(_largest(u, k, k_max), size)
             unchanged = (chosen == mask).flatten(1).all(1) & ~stuck
             mask, still = chosen, torch.where(unchanged, still + 1, 0)
         return best.images
 
 
-def _mask(u: Tensor, k: Tensor, k_max: int, height: int) -> Tensor:
-    """(b, 1, H, W) bool, the ``k[b]`` largest of each row of ``u`` (b, H * W)."""
-    index, keep = top_k(u, k, k_max)
-    return torch.zeros_like(u, dtype=torch.bool).scatter_(1, index, keep).unflatten(1, (height, -1))[:, None]
+def _largest(u: Tensor, k: Tensor, k_max: int) -> Tensor:
+    """(b, 1, Gh, Gw) bool, the ``k[b]`` largest of each image's ``u``, of the same shape."""
+    index, keep = top_k(u.flatten(1), k, k_max)
+    return torch.zeros_like(u, dtype=torch.bool).flatten(1).scatter_(1, index, keep).view_as(u)

@@ -62,9 +62,15 @@ class _DetectionObjective:
         return F.relu(above), ~(detected & (scores >= self.goal.score_thr)).any(1)
 
 
+def inside(p: Tensor, eps: float = 1e-6) -> Tensor:
+    """Probabilities kept off 0 and 1 in value but not in gradient: a clamp would give the surest detections none."""
+    return p + (p.clamp(eps, 1 - eps) - p).detach()
+
+
 def logit(p: Tensor) -> Tensor:
     """``log(p / (1 - p))``, finite everywhere."""
-    return torch.logit(p, eps=1e-6)
+    p = inside(p)
+    return p.log() - (-p).log1p()
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ class _VanishObjective(_DetectionObjective):
         truth = self.scene.truth[rows]
         match = matches(boxes, truth, self.goal.iou_thr)
         objects = truth.valid.sum(1).clamp(min=1)
-        hidden = torch.log1p(-boxes.scores.clamp(max=1 - 1e-6))
+        hidden = (-inside(boxes.scores)).log1p()
         loss = torch.where(match.any(2), hidden, 0).sum(1) / objects
         above, success = self.surviving(boxes, match, rows)
         return Verdict(loss, above.sum(1) / self.detected[rows].sum(1).clamp(min=1), success)
