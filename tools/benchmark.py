@@ -22,6 +22,7 @@ def overhead(args: argparse.Namespace) -> None:
     """
     runner = prepare([args.config, '--limit', str(args.batch_size), '--work-dir', 'work_dirs/benchmark', '--cfg-options',
                       f'test_dataloader.batch_size={args.batch_size}'])
+    runner.call_hook('before_run')
     runner.load_or_resume()
     attacker, batch = runner.test_loop.attacker, next(iter(runner.test_loop.dataloader))
     attack, model = replace(attacker.attack, steps=args.steps, early_stop=False), attacker.victim.model
