@@ -4,7 +4,20 @@ Importing the package needs torch only. If mmengine is installed, our hooks and 
 """
 import importlib.util
 
-from .attacks import PGD0, Attack, RandomPixels, SparsePGD
+from .attacks import (
+    ASLO,
+    GSE,
+    PGD0,
+    WIFGSM,
+    ASLOAddOn,
+    Attack,
+    RandomPixels,
+    SigmaZero,
+    SparseAutoAttack,
+    SparsePGD,
+    SparseRS,
+    StructuredSparsePGD,
+)
 from .errors import InputError
 from .objectives import DetectorLoss, Untargeted, Vanish
 from .registry import ATTACKS, GOALS, KERNELS, VICTIMS
@@ -15,5 +28,6 @@ if importlib.util.find_spec('mmengine'):
 
 __version__ = '0.1.0'
 
-__all__ = ['ATTACKS', 'GOALS', 'KERNELS', 'PGD0', 'VICTIMS', 'Attack', 'AttackResult', 'Boxes', 'DetectorLoss', 'InputError',
-           'RandomPixels', 'SparsePGD', 'Untargeted', 'Vanish', 'Verdict']
+__all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn', 'Attack', 'AttackResult',
+           'Boxes', 'DetectorLoss', 'InputError', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS',
+           'StructuredSparsePGD', 'Untargeted', 'Vanish', 'Verdict']

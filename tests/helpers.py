@@ -5,12 +5,20 @@ import itertools
 import torch
 from torch import nn
 
-from sparse_dense_attacks import ATTACKS, Boxes, Untargeted
+from sparse_dense_attacks import ATTACKS, PGD0, Boxes, Untargeted
 from sparse_dense_attacks.attacks import BudgetAttack
 from sparse_dense_attacks.victims import TorchClassifier
 
 SMALL = dict(k=3, steps=6)  # hyper-parameters for tests that need an attack to run, not to be strong
-EVERY_ATTACK = [(name, {}) for name in ATTACKS] + [('SparsePGD', dict(gradient=g)) for g in ('unprojected', 'ensemble')]
+SPECIAL = {  # what makes the others small, and structured attacks comparable
+    'ASLOAddOn': dict(base=PGD0(k=1, steps=6)),  # fits into a single pixel
+    'GSE': dict(iters=6, k_hat=3, search_steps=3),
+    'SparseAutoAttack': dict(queries=6),
+    'StructuredSparsePGD': dict(kernel='pixel'),
+}
+EVERY_ATTACK = [(name, SPECIAL.get(name, {})) for name in ATTACKS]
+EVERY_ATTACK += [('SparsePGD', dict(gradient=g)) for g in ('unprojected', 'ensemble')]
+DETERMINISTIC = ('ASLO', 'GSE', 'SigmaZero')
 BUDGET_ATTACKS = [(name, options) for name, options in EVERY_ATTACK if issubclass(ATTACKS.get(name), BudgetAttack)]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import (
     BUDGET_ATTACKS,
+    DETERMINISTIC,
     EVERY_ATTACK,
     Detections,
     Linear,
@@ -25,8 +26,13 @@ from sparse_dense_attacks.objectives import EightBit, MeteredObjective
 from sparse_dense_attacks.ops import count_pixels
 from sparse_dense_attacks.victims import TorchClassifier
 
-every_attack = pytest.mark.parametrize('spec', EVERY_ATTACK, ids=lambda s: '-'.join((s[0], *s[1].values())))
-budget_attack = pytest.mark.parametrize('spec', BUDGET_ATTACKS, ids=lambda s: '-'.join((s[0], *s[1].values())))
+
+def spec_id(spec):
+    return '-'.join([spec[0], *(spec[1][name] for name in ('gradient',) if name in spec[1])])
+
+
+every_attack = pytest.mark.parametrize('spec', EVERY_ATTACK, ids=spec_id)
+budget_attack = pytest.mark.parametrize('spec', BUDGET_ATTACKS, ids=spec_id)
 gradient_attack = pytest.mark.parametrize('attack', [PGD0(alpha=10), SparsePGD(), SparsePGD(gradient='unprojected')],
                                           ids=['PGD0', 'projected', 'unprojected'])
 FIELDS = ('images', 'success', 'success_float', 'clean_correct', 'l0_pixels', 'l0_elements', 'linf', 'forwards', 'backwards',
@@ -145,7 +151,9 @@ def test_seed_decides_the_result(spec):
     attack, judge = make_attack(spec, steps=2, early_stop=False), stubborn()
     first = attack(judge, seed=0)
     assert_same(attack(judge, seed=0), first)
-    assert (attack(judge, seed=1).images != first.images).flatten(1).any(1).sum() > 5
+    if spec[0] not in DETERMINISTIC:
+        least = 1 if spec[0] in ('ASLOAddOn', 'WIFGSM') else 6  # these return images they do not break untouched
+        assert (attack(judge, seed=1).images != first.images).flatten(1).any(1).sum() >= least
 
 
 @every_attack
@@ -154,7 +162,7 @@ def test_seed_decides_the_result(spec):
 def test_odd_shapes(spec, shape, b):
     result = make_attack(spec, k=1)(mixed(b, shape))
     assert result.images.shape == (b, *shape) and all(len(getattr(result, name)) == b for name in FIELDS)
-    assert (result.l0_pixels <= 1).all()
+    assert spec not in BUDGET_ATTACKS or (result.l0_pixels <= 1).all()
 
 
 # Contract
@@ -530,9 +538,10 @@ def test_cascade_gives_later_attacks_the_survivors_only():
 
     first = SparsePGD(k=3, steps=10)
     meter = MeteredObjective(judge)
-    x = cascade([first, Spy()], meter, ImageRNG(0, judge.keys, judge.region))
+    x, stage = cascade([first, Spy()], meter, ImageRNG(0, judge.keys, judge.region))
     broken = meter(x, torch.arange(7)).success
     assert broken.any() and shown == [[key for key, gone in zip(judge.keys, broken.tolist(), strict=True) if not gone]]
+    assert stage.tolist() == [0 if gone else -1 for gone in broken.tolist()]
 
 
 # Sparse-PGD step by step

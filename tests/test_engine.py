@@ -183,7 +183,7 @@ def test_hook_under_the_stock_test_loop_agrees_with_the_loop(finished):
     assert found['coco/bbox_mAP'] == finished[1]['adv/coco/bbox_mAP']
 
 
-def test_a_failed_image_is_reported_and_the_run_goes_on(tmp_path, monkeypatch):
+def test_a_failed_image_is_reported_and_the_run_goes_on(finished, tmp_path, monkeypatch):
     runner = prepare(arguments(tmp_path))
     scene_class = type(open_scene(runner))
     candidates = scene_class.candidates
@@ -198,6 +198,8 @@ def test_a_failed_image_is_reported_and_the_run_goes_on(tmp_path, monkeypatch):
     assert result['attack/images_failed'] == ['1'] and result['attack/images'] == 3
     failed = records(tmp_path)[1]
     assert failed['success'] is False and failed['l0_pixels'] == 0 and 'non-finite' in failed['note']
+    for neighbour in (0, 2):
+        assert records(tmp_path)[neighbour]['l0_pixels'] == records(finished[0])[neighbour]['l0_pixels'] > 0
 
 
 def open_scene(runner):
@@ -298,7 +300,8 @@ def test_bad_arguments_give_one_line_and_status_2(tmp_path, capfd, argv, message
 def test_a_pipeline_without_annotations_is_refused(tmp_path, capfd):
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = ['{CONFIG}']\n"
-                      "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]))\n")
+                      "load = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]\n"
+                      'test_dataloader = dict(dataset=dict(pipeline=load))\n')
     argv = [str(config), '--work-dir', str(tmp_path / 'run'), '--limit', '1']
     assert main(attack_from_command_line, argv) == 2
     assert 'add LoadAnnotations' in capfd.readouterr().err

@@ -134,24 +134,30 @@ class Best:
                 verdict.success[better]
 
 
-def cascade(attacks, objective: Objective, rng: ImageRNG, survivors_only: bool = True) -> Tensor:
+def cascade(attacks, objective: Objective, rng: ImageRNG, survivors_only: bool = True) -> tuple[Tensor, Tensor]:
     """Run attacks one after the other and keep each image's best result; asking about it costs one forward per attack.
 
     Args:
         survivors_only: later attacks get only the images the earlier ones did not break.
+
+    Returns:
+        The best images (B, C, H, W), and which attack was the first to break each: (B,) int64 on the CPU, -1 for survivors.
     """
     best, rows = Best(objective), torch.arange(len(objective.images))
-    for attack in attacks:
+    stage = torch.full_like(rows, -1)
+    for number, attack in enumerate(attacks):
         with objective.reserved():
             x = attack.run(Restricted(objective, rows), rng.restricted(rows))
         with torch.no_grad():
             verdict = objective(x, rows)
-        best.store(x, verdict, rows, best.improved(verdict, rows).cpu())
+        better, success = torch.stack([best.improved(verdict, rows), verdict.success]).cpu()
+        best.store(x, verdict, rows, better)
+        stage[rows[success & (stage[rows] < 0)]] = number
         if survivors_only:
-            rows = rows[~verdict.success.cpu()]
+            rows = rows[~success]
         if not len(rows):
             break
-    return best.images
+    return best.images, stage
 
 
 def _now(images: Tensor) -> float:

@@ -64,12 +64,12 @@ class SparsePGD(BudgetAttack):
     def run(self, objective, rng) -> Tensor:
         if self.gradient == 'ensemble':
             members = [replace(self, gradient=gradient) for gradient in GRADIENTS[:2]]
-            return cascade(members, objective, rng, survivors_only=self.early_stop)
+            return cascade(members, objective, rng, survivors_only=self.early_stop)[0]
 
         x, kernel, best = objective.images, self.kernel, Best(objective)
         b, c, *size = x.shape
         groups, mask_rng = kernel.usable(objective.region), rng.on_grid(kernel.grid)
-        k = pixel_budget(self.k, groups, objective.keys)
+        k = pixel_budget(self.k, groups, objective.keys, kernel.unit)
         k_max = int(k.max())
         low, high = (bound.mul_(objective.region) for bound in box_bounds(x, self.eps_inf))
         stride = self.beta * groups.flatten(1).sum(1).sqrt()

@@ -16,6 +16,8 @@ __all__ = ['Column', 'Kernel', 'Patch', 'Picture', 'Pixel', 'Row', 'Shape']
 class Kernel:
     """A rule that places groups of pixels on a grid; the identity, a group for every pixel, unless a subclass says otherwise."""
 
+    unit = 'groups'  # what a budget counts
+
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the group grid of an image; 0 where the kernel does not fit."""
         return height, width
@@ -52,6 +54,7 @@ class Kernel:
 @dataclass(frozen=True)
 class Pixel(Kernel):
     """Every pixel is a group: the unstructured case."""
+    unit = 'pixels'
 
 
 @KERNELS.register_module()

@@ -7,13 +7,14 @@ from ..errors import InputError
 __all__ = ['box_bounds', 'pixel_budget', 'top_k']
 
 
-def pixel_budget(k: int | float, region: Tensor, keys: list | None = None) -> Tensor:
+def pixel_budget(k: int | float, region: Tensor, keys: list | None = None, unit: str = 'pixels') -> Tensor:
     """The number of pixels each image may change.
 
     Args:
         k: a count when int, a share of the region when a float in (0, 1).
         region: (B, 1, H, W) bool, pixels that may change.
         keys: names of the images for the error; positions in the batch by default.
+        unit: what ``region`` is a mask of, for the error.
 
     Returns:
         (B,) int64. An image whose region is empty gets 0; a share is rounded down but is at least 1 pixel.
@@ -29,7 +30,7 @@ def pixel_budget(k: int | float, region: Tensor, keys: list | None = None) -> Te
     if short.any():
         b = int(short.nonzero()[0])
         name = b if keys is None else keys[b]
-        raise InputError(f'k = {k} pixels, but only {int(room[b])} pixels of image {name} may change; lower k or make it a share')
+        raise InputError(f'k = {k} {unit}, but only {int(room[b])} {unit} of image {name} may change; lower k or make it a share')
     return torch.full_like(room, k).minimum(room)
 
 

@@ -1,0 +1,127 @@
+"""The interpretable sparse attack (Lin et al., arXiv 2506.17250): weights on a dense I-FGSM perturbation."""
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..registry import ATTACKS, nearest
+from .base import Attack
+
+__all__ = ['WIFGSM', 'gaussian_delta']
+
+
+@ATTACKS.register_module()
+@dataclass(frozen=True)
+class WIFGSM(Attack):
+    r"""Which elements of a dense perturbation are needed: ``x + w * eta`` with weights ``w >= 0``, few of them not zero.
+
+    First I-FGSM ascends the objective's loss within ``eps``; its result less ``x`` is ``eta``. Then ``w`` descends
+
+    .. math:: J(w) = \beta (\lambda\, \mathrm{softplus}(m(x + w\eta)) + \|w\|_0)
+
+    with the objective's margin m, is thresholded, and is bounded to ``omega * tanh(w)``, so that the box holds without clipping.
+    The smallest success seen is returned; an image without one comes back clean. Sparsity is counted in channel values.
+
+    The paper takes the cross-entropy toward y', the class the dense attack reaches. A core knows no classes, hence softplus of
+    the margin: between two classes this is exactly the cross-entropy toward the other one; between more it is
+    that of a softmax over the true class and its strongest rival at the time. A dense attack that fails leaves no wrong direction
+    behind, as it would with y' = y.
+
+    Args:
+        steps: iterations T of the second stage; costs dense_steps + T + 2 forwards and dense_steps + T backwards at most.
+        dense_steps: iterations of I-FGSM.
+        eps: its largest change of a channel value.
+        accumulate: the published I-FGSM: full steps ``eps`` from the clean image along the sign of the sum of all gradients
+            so far. By default steps of ``1.25 eps / dense_steps``, each clipped to ``eps`` and the box.
+        lam, beta: weights of the objective, see J(w).
+        lr, momentum: of the descent.
+        tau: threshold of the weights, in units of ``eps``.
+        l0: ``'gaussian'``, the gradient of the l0 norm is a normal density of width ``a`` (as in the paper), or ``'none'``, zero:
+            only the threshold makes the weights sparse (as in the published code).
+        a, a_final: first and last width; the width changes geometrically from one to the other. Equal by default: no annealing.
+        bound: ``'symmetric'``, ``omega = min(x, 1 - x) / eps`` as published, which never changes a value of exactly 0 or 1, not
+            even inwards; or ``'one_sided'``, ``omega`` reaches the end of the box that ``eta`` points to.
+
+    Reference: arXiv 2506.17250, and its published code for the constants. Unlike there, the first weights obey the bound too.
+    """
+    steps: int = 200
+    dense_steps: int = 10
+    eps: float = 6 / 255
+    accumulate: bool = False
+    lam: float = 1e3
+    beta: float = 1e2
+    lr: float = 1e-2
+    momentum: float = 0.0
+    tau: float = 0.45
+    l0: str = 'gaussian'
+    a: float = 0.1
+    a_final: float = 0.1
+    bound: str = 'symmetric'
+
+    def __post_init__(self):
+        for name in ('steps', 'dense_steps'):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f'WIFGSM: {name} = {value}, expected an int >= 1')
+        for name in ('eps', 'lam', 'beta', 'lr', 'a', 'a_final'):
+            if not 0 < getattr(self, name) < float('inf'):
+                raise InputError(f'WIFGSM: {name} = {getattr(self, name)}, expected more than 0')
+        for name, high in (('tau', float('inf')), ('momentum', 1)):
+            if not 0 <= getattr(self, name) < high:
+                raise InputError(f'WIFGSM: {name} = {getattr(self, name)}, expected at least 0 and less than {high}')
+        for name, valid in (('l0', ('gaussian', 'none')), ('bound', ('symmetric', 'one_sided'))):
+            if getattr(self, name) not in valid:
+                raise InputError(f"WIFGSM: unknown {name} '{getattr(self, name)}': {nearest(getattr(self, name), valid)}")
+
+    def run(self, objective, rng) -> Tensor:
+        x, rows = objective.images, torch.arange(len(objective.images))
+        eta = self._dense(objective, rows)
+        with torch.no_grad():
+            success = objective(x + eta, rows).success
+        best = torch.where(success[:, None, None, None], x + eta, x)
+        count = torch.where(success, (eta != 0).flatten(1).sum(1), eta[0].numel() + 1 if len(eta) else 1)
+
+        omega = torch.minimum(x, 1 - x) if self.bound == 'symmetric' else torch.where(eta > 0, 1 - x, x)
+        omega = omega.where(eta != 0, 0) / self.eps
+        w = omega * rng.normal(x.shape[1]).relu_().tanh_()
+        velocity = torch.zeros_like(w)
+        for step in range(self.steps + 1):
+            z = torch.addcmul(x, w, eta).requires_grad_(step < self.steps)
+            with torch.set_grad_enabled(step < self.steps):
+                verdict = objective(z, rows)
+            size = ((w > 0) & (eta != 0)).flatten(1).sum(1)
+            better = verdict.success & (size < count)
+            best = torch.where(better[:, None, None, None], z.detach(), best)
+            count = torch.where(better, size, count)
+            if step == self.steps:
+                break
+            width = self.a * (self.a_final / self.a) ** (step / max(self.steps - 1, 1))
+            grad = self.lam * torch.autograd.grad(F.softplus(verdict.margin).sum(), z)[0] * eta
+            if self.l0 == 'gaussian':
+                grad += gaussian_delta(w, width)
+            velocity = self.momentum * velocity + self.beta * grad
+            w = (w - self.lr * velocity - self.tau / self.eps).relu_()  # thresholded ReLU
+            w = omega * w.tanh_()  # the box
+        return best
+
+    def _dense(self, objective, rows) -> Tensor:
+        """I-FGSM: a perturbation (B, C, H, W) within eps, the box and the region that ascends the loss."""
+        x, eta, total = objective.images, torch.zeros_like(objective.images), 0
+        for _ in range(self.dense_steps):
+            probe = (x + eta).requires_grad_()
+            grad = torch.autograd.grad(objective(probe, rows).loss.sum(), probe)[0] * objective.region
+            total = total + grad
+            eta = self.eps * total.sign() if self.accumulate else (
+                eta + 1.25 * self.eps / self.dense_steps * grad.sign()).clamp(-self.eps, self.eps)
+            eta = torch.clamp(eta, -x, 1 - x)
+        return eta
+
+
+def gaussian_delta(w: Tensor, width: float) -> Tensor:
+    """Derivative of the smoothed count of non-zero weights, ``sum (1 + erf(w / width)) / 2``: a normal density around zero.
+
+    As ``width`` goes to 0 this becomes the derivative of the step function, and the count exact.
+    """
+    return torch.exp(-(w / width) ** 2) / (width * torch.pi ** 0.5)
