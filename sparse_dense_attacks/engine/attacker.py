@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import Attack
+from ..errors import InputError
 from ..registry import ATTACKS, GOALS
 from ..types import AttackResult
 from ..victims import wrap
@@ -45,6 +46,10 @@ class Attacker:
                  max_forwards: int | None = None, **options):
         self.victim = wrap(model, **options)
         self.attack, self.goal = ATTACKS.build(attack), GOALS.build(goal)
+        if self.goal.task != self.victim.task:
+            fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == self.victim.task)
+            name, task = type(self.goal).__name__, self.goal.task
+            raise InputError(f'{name} is a goal of {task}, but the model does {self.victim.task}: {fitting}')
         self.seed, self.eight_bit, self.max_forwards = seed, eight_bit, max_forwards
 
     def perturb(self, data_batch: dict) -> Perturbed:

@@ -32,7 +32,7 @@ class AttackLoop(TestLoop):
     again when the run is resumed; its PNG is evaluated instead.
 
     Args:
-        runner, dataloader, evaluator, fp16: as for mmengine's TestLoop.
+        runner, dataloader, evaluator: as for mmengine's TestLoop.
         attack: attack config or object.
         goal: goal config or object.
         seed: with a sample's id it decides every random draw.
@@ -43,9 +43,9 @@ class AttackLoop(TestLoop):
     """
 
     def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, resume: bool = False, run_info: dict | None = None, fp16: bool = False):
+                 max_forwards: int | None = None, resume: bool = False, run_info: dict | None = None):
         clean_evaluator = copy.deepcopy(evaluator)
-        super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator, fp16)
+        super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
         self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -55,7 +55,7 @@ class AttackLoop(TestLoop):
         if known is not None and classes is not None and len(classes) != known:
             raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
         self.store, self.resume, self.run_info = ResultStore(runner.work_dir), resume, run_info or {}
-        self.perturbed: Perturbed | None = None
+        self.clean_batch: dict = {}  # the last batch and its clean predictions, for hooks that draw them
         self.clean_outputs: list = []
 
     def run(self) -> dict:
@@ -69,10 +69,12 @@ class AttackLoop(TestLoop):
         self.runner.model.eval()
         with self._progress() as advance:
             for idx, data_batch in enumerate(self.dataloader):
-                self._record_skipped(data_batch)
+                unreadable = data_batch.pop('unreadable', ())
+                for key, reason in unreadable:
+                    self.store.add(Record(key, note=reason))
                 if data_batch['inputs']:
                     self.run_iter(idx, data_batch)
-                advance(len(data_batch['inputs']))
+                advance(len(data_batch['inputs']) + len(unreadable))
         metrics = self._evaluate()
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
@@ -83,33 +85,29 @@ class AttackLoop(TestLoop):
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         keys = [sample_key(sample) for sample in data_batch['data_samples']]
         if all(key in self.store.records for key in keys):
-            self.perturbed, adversarial = None, self._stored(data_batch, keys)
+            adversarial = self._stored(data_batch, keys)
         else:
             # A batch that was cut short is attacked as a whole, so that results do not depend on where a run was killed.
-            self.perturbed = self.attacker.perturb(data_batch)
-            adversarial = self.perturbed.batch
-            self._record(data_batch)
+            perturbed = self.attacker.perturb(data_batch)
+            self._record(perturbed)
+            adversarial = perturbed.batch
         copies = copy.deepcopy(data_batch['data_samples'])  # some libraries write predictions into the samples they are given
+        self.clean_batch = data_batch
         self.clean_outputs = self.runner.model.test_step(dict(data_batch, data_samples=copies))
         self.clean_evaluator.process(data_samples=self.clean_outputs, data_batch=data_batch)
         outputs = self.runner.model.test_step(adversarial)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
-        self.clean_batch = data_batch
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial, outputs=outputs)
 
-    def _record(self, data_batch: dict) -> None:
-        r = self.perturbed.result
-        rows = zip(self.perturbed.keys, self.perturbed.batch['inputs'], *(getattr(r, name).tolist() for name in (
+    def _record(self, perturbed: Perturbed) -> None:
+        r = perturbed.result
+        rows = zip(perturbed.keys, perturbed.batch['inputs'], *(getattr(r, name).tolist() for name in (
             'success', 'success_float', 'clean_correct', 'defined', 'failed', 'l0_pixels', 'l0_elements', 'groups', 'linf',
             'forwards', 'backwards', 'seconds')), strict=True)
         for key, image, success, success_float, correct, defined, failed, *counts in rows:
             self.store.add(Record(key, success if defined else None, success_float if defined else None, correct, *counts,
                                   note='non-finite loss or gradient' if failed else ''),
                            image=to_picture(image))
-
-    def _record_skipped(self, data_batch: dict) -> None:
-        for key, reason in data_batch.pop('unreadable', ()):
-            self.store.add(Record(key, note=reason))
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""

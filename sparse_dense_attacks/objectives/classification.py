@@ -1,6 +1,7 @@
 """Goals on class logits."""
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ class Untargeted:
     ``loss`` is the cross-entropy of the true class, ``margin`` the true logit less the largest other one, ``success`` a different
     arg max.
     """
+    task: ClassVar[str] = 'classification'
 
     def objective(self, scene) -> 'UntargetedObjective':
         return UntargetedObjective(scene)

@@ -1,5 +1,6 @@
 """Goals on candidate boxes and on detector losses; they know no model library."""
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -80,6 +81,7 @@ class _DetectionGoal:
         score_thr: an object counts as detected when a candidate of its class scores at least this much.
         iou_thr: and overlaps it at least this much.
     """
+    task: ClassVar[str] = 'detection'
     score_thr: float = 0.3
     iou_thr: float = 0.5
 

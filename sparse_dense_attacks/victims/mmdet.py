@@ -8,6 +8,7 @@ import copy
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from mmdet.models.dense_heads import CenterNetHead, CornerHead, PAAHead, RTMDetInsHead, SSDHead
@@ -36,6 +37,7 @@ class MMDetDetector:
             coordinates. mmdet's stock pipelines load them after, in coordinates of the original image.
         loss_seed: seed of training losses that sample (assigners, denoising queries), so that the same image has the same loss.
     """
+    task: ClassVar[str] = 'detection'
     model: BaseDetector
     boxes_follow_resize: bool = False
     loss_seed: int = 0

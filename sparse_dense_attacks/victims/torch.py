@@ -1,5 +1,6 @@
 """Plain PyTorch classifiers: any module from [0, 1] images to logits."""
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class TorchClassifier:
     Args:
         model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits.
     """
+    task: ClassVar[str] = 'classification'
     model: nn.Module
 
     def session(self):
