@@ -100,7 +100,8 @@ def test_cost_and_batch_independence(options):
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(l0='gauss'), "did you mean 'gaussian'"), (dict(bound='both'), "unknown bound 'both'"), (dict(steps=0), 'steps = 0'),
+    (dict(l0='gauss'), "did you mean 'gaussian'"), (dict(bound='both'), "bound = 'both', expected one of"),
+    (dict(steps=0), 'steps = 0'),
     (dict(eps=0), 'eps = 0'), (dict(momentum=1), 'momentum = 1'), (dict(tau=-1), 'tau = -1')])
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):

@@ -2,7 +2,8 @@
 #
 #     python tools/attack.py configs/coco/spgd_yolox-nano_coco.py --limit 32
 #
-# To expect on these 32 images: bbox_mAP 0.404 clean and 0.065 with 300 pixels (0.000 with attack.k=1000).
+# To expect on these 32 images: bbox_mAP 0.404 clean and 0.063 with 300 pixels (0.000 with attack.k=1000); the last digit
+# depends on the number of threads.
 #
 # Data and weights are looked for in $SDA_ASSETS (default: data/): coco/val2017, coco/annotations, checkpoints.
 # The annotation file is a subset of 128 images; for all of COCO add

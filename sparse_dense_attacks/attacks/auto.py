@@ -3,10 +3,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..errors import InputError
 from ..ops.kernels import Kernel, Pixel
 from ..registry import ATTACKS, KERNELS
 from .base import Attack, BudgetAttack, cascade
+from .checks import check_int
 from .rng import ImageRNG
 from .sparse_rs import SparseRS
 from .structured import StructuredSparsePGD
@@ -38,8 +38,7 @@ class SparseAutoAttack(BudgetAttack):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.queries, bool) or not isinstance(self.queries, int) or self.queries < 1:
-            raise InputError(f'SparseAutoAttack: queries = {self.queries}, expected an int >= 1')
+        check_int(self, 'queries')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
 
     @property

@@ -22,7 +22,7 @@ class PGD0(BudgetAttack):
         early_stop: return the first success.
         alpha: mean step of a channel value; 0.153 is the 120000 / 255 that is customary on 3 x 32 x 32 images.
 
-    Reference: arXiv 1909.05040, section 3.
+    Reference: arXiv 1909.05040.
     """
     alpha: float = 0.153
 

@@ -37,7 +37,7 @@ class SigmaZero(Attack):
     leave the batch, a success that changes everything counts (it was never stored), and elements outside the region count
     neither in ``d`` nor in the result.
 
-    Reference: arXiv 2402.01879, Algorithm 1 and equations (3)-(7).
+    Reference: arXiv 2402.01879 and its published code.
     """
     steps: int = 1000
     eta0: float = 1.0
@@ -93,7 +93,7 @@ class SigmaZero(Attack):
                     t[~done] for t in (x, region, d, limit, best_l0, delta, m, v, z, lam, sigma, eta, tau, grad, success))
                 rows = rows[~done_]
 
-            grad.addcmul_(smooth_l0_grad(delta, sigma, pixel), lam / d[:, None, None, None]).mul_(region)  # eq. (6)
+            grad.addcmul_(smooth_l0_grad(delta, sigma, pixel), lam / d[:, None, None, None]).mul_(region)  # hinge + smooth l0
             grad.div_(grad.flatten(1).norm(p=torch.inf, dim=1).clamp(min=1e-12)[:, None, None, None])
             m.lerp_(grad, 1 - 0.9)
             v.mul_(0.999).addcmul_(grad, grad, value=1 - 0.999)

@@ -45,7 +45,7 @@ class SparseRS(BudgetAttack):
     column; its side is rounded down, so that its pixels stay within k; what falls outside the region stays as it was; where the
     published code redraws a colour until it differs, one channel is flipped.
 
-    Reference: arXiv 2006.12834, Algorithm 1; the partner for groups follows the idea in arXiv 2405.05075.
+    Reference: arXiv 2006.12834; the partner for groups follows the idea in arXiv 2405.05075.
     """
     k: int | float = 150
     steps: int = 10000

@@ -41,7 +41,7 @@ class SparsePGD(BudgetAttack):
     stagnation is counted per image, no stale gradient meets a new mask, the mask is chosen on ``u`` rather than on
     ``sigmoid(u)`` (which has ties at 1 in float32), targeted objectives are honoured, and no gradient is taken at the last point.
 
-    Reference: arXiv 2405.05075, Algorithm 1; equations (4)-(9).
+    Reference: arXiv 2405.05075 and its published code.
     """
     gradient: str = 'projected'
     alpha: float = 0.25
@@ -105,7 +105,7 @@ class SparsePGD(BudgetAttack):
                 grad[stuck] = 0
             s = u.sigmoid()
             grad_p = torch.mul(grad, p, out=z).sum(1, keepdim=True)  # z is free until the next candidate
-            grad_u = kernel.correlate(grad_p).mul_(s * (1 - s))  # eq. (8)
+            grad_u = kernel.correlate(grad_p).mul_(s * (1 - s))  # straight through top-k, and sigmoid
             norm = grad_u.flatten(1).norm(dim=1)
             length = torch.where(norm < self.gamma, 0, stride / (norm + 1e-10))
             u.addcmul_(grad_u, length[:, None, None, None])

@@ -1,13 +1,13 @@
-"""The interpretable sparse attack (Lin et al., arXiv 2506.17250): weights on a dense I-FGSM perturbation."""
+"""The interpretable sparse attack (WI-FGSM, arXiv 2506.17250): weights on a dense I-FGSM perturbation."""
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
-from ..registry import ATTACKS, nearest
+from ..registry import ATTACKS
 from .base import Attack
+from .checks import check_choice, check_int, check_number
 
 __all__ = ['WIFGSM', 'gaussian_delta']
 
@@ -62,18 +62,13 @@ class WIFGSM(Attack):
 
     def __post_init__(self):
         for name in ('steps', 'dense_steps'):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f'WIFGSM: {name} = {value}, expected an int >= 1')
+            check_int(self, name)
         for name in ('eps', 'lam', 'beta', 'lr', 'a', 'a_final'):
-            if not 0 < getattr(self, name) < float('inf'):
-                raise InputError(f'WIFGSM: {name} = {getattr(self, name)}, expected more than 0')
-        for name, high in (('tau', float('inf')), ('momentum', 1)):
-            if not 0 <= getattr(self, name) < high:
-                raise InputError(f'WIFGSM: {name} = {getattr(self, name)}, expected at least 0 and less than {high}')
-        for name, valid in (('l0', ('gaussian', 'none')), ('bound', ('symmetric', 'one_sided'))):
-            if getattr(self, name) not in valid:
-                raise InputError(f"WIFGSM: unknown {name} '{getattr(self, name)}': {nearest(getattr(self, name), valid)}")
+            check_number(self, name)
+        check_number(self, 'tau', low_ok=True)
+        check_number(self, 'momentum', 0, 1, low_ok=True)
+        check_choice(self, 'l0', ('gaussian', 'none'))
+        check_choice(self, 'bound', ('symmetric', 'one_sided'))
 
     def run(self, objective, rng) -> Tensor:
         x, rows = objective.images, torch.arange(len(objective.images))

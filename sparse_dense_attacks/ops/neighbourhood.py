@@ -61,7 +61,7 @@ def windows_changed(changed: Tensor, region: Tensor, size: int = 8) -> Tensor:
     Returns:
         (B,) int64.
 
-    Reference: arXiv 2311.17434, section 2; by max pooling instead of cutting out all windows.
+    Reference: arXiv 2311.17434; by max pooling instead of cutting out all windows.
     """
     reached = F.max_pool2d(F.pad(changed.float(), (0, size - 1, 0, size - 1))[:, None], size, stride=1)[:, 0] > 0
     tops, lefts = ((torch.arange(length, device=changed.device) <= (extent[:, None] - size).clamp(min=0))

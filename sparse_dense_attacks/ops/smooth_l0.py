@@ -15,7 +15,7 @@ def smooth_l0(delta: Tensor, sigma: Tensor | float, pixel: bool = False) -> Tens
     Returns:
         (B,) float.
 
-    Reference: arXiv 2402.01879, equation (6); arXiv 2408.15702 writes ``sigma^2`` where this has ``sigma``.
+    Reference: arXiv 2402.01879; arXiv 2408.15702 writes ``sigma^2`` where this has ``sigma``.
     """
     q = _energy(delta, pixel)
     return (q / (q + sigma)).flatten(1).sum(1)
