@@ -8,7 +8,7 @@ ifneq ($(wildcard ../shared/assets),)
 export SDA_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: attack test test-upstream lint env env-upstream doctor clean
+.PHONY: attack test test-upstream lint env env-upstream env-bench doctor clean
 
 attack: env  ## sparse attack on the embedded demo detector; more options: make attack ARGS='--limit 2'
 	$(PYTHON_ENV)/bin/python tools/attack.py configs/spgd_faster_rcnn.py $(ARGS)
@@ -30,6 +30,10 @@ env:
 
 env-upstream:
 	@tools/setup_env.sh upstream $(UPSTREAM_ENV)
+
+env-bench: env  ## adversarial-library beside it, for tools/benchmark.py; its dependency visdom builds with an older setuptools only
+	@$(PYTHON_ENV)/bin/python -m uv pip install --python $(PYTHON_ENV)/bin/python --constraints constraints.txt \
+		--build-constraints constraints-build.txt --editable .[bench]
 
 clean:  ## removes environments and caches of this checkout; results in work_dirs/ stay
 	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -15,10 +15,12 @@ class Verdict:
         margin: (b,) float, differentiable; > 0 until the attack has succeeded and <= 0 after, ``relu(margin)`` is exactly 0 with
             zero gradient at success.
         success: (b,) bool; authoritative where ``margin`` is 0.
+        logits: (b, K) float, differentiable, where the goal is to leave one of K classes: that class first, then the others.
     """
     loss: Tensor
     margin: Tensor
     success: Tensor
+    logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,13 @@ class Boxes:
         boxes: (B, N, 4) float, ``x1 y1 x2 y2`` in pixels of the network input.
         labels: (B, N) int64, class indices; -1 marks padding.
         scores: (B, N) float in [0, 1], the probability of that class; 0 at padding, 1 for ground truth.
+        below: (B, N) float, score of the class that the detector reports for this box in place of ``labels``; 0 where it reports
+            ``labels``, as all do if this is None.
     """
     boxes: Tensor
     labels: Tensor
     scores: Tensor
+    below: Tensor | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -40,7 +45,7 @@ class Boxes:
         return self.labels >= 0
 
     def __getitem__(self, rows: Tensor) -> 'Boxes':
-        return Boxes(self.boxes[rows], self.labels[rows], self.scores[rows])
+        return Boxes(self.boxes[rows], self.labels[rows], self.scores[rows], None if self.below is None else self.below[rows])
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,22 @@ from sparse_dense_attacks import ATTACKS, PGD0, Boxes, Untargeted
 from sparse_dense_attacks.attacks import BudgetAttack
 from sparse_dense_attacks.victims import TorchClassifier
 
+
+def descent(model, inputs, labels):
+    """A foreign attack: a few sign steps on a random half of the pixels."""
+    x, keep = inputs, torch.rand_like(inputs[:1, :1]) > 0.5
+    for _ in range(12):
+        probe = x.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(model(probe), labels, reduction='sum')
+        x = (x + 0.1 * torch.autograd.grad(loss, probe)[0].sign() * keep).clamp(0, 1)
+    return x
+
+
 SMALL = dict(k=3, steps=6)  # hyper-parameters for tests that need an attack to run, not to be strong
 SPECIAL = {  # what makes the others small, and structured attacks comparable
     'ASLOAddOn': dict(base=PGD0(k=1, steps=6)),  # fits into a single pixel
+    'BudgetSearch': dict(base=PGD0(k=1, steps=3), searches=3),
+    'ForeignAttack': dict(function=descent),
     'GSE': dict(iters=6, k_hat=3, search_steps=3),
     'SparseAutoAttack': dict(queries=6),
     'StructuredSparsePGD': dict(kernel='pixel'),
@@ -104,18 +117,23 @@ class Detections:
     """A fake detection scene: hand-made boxes whose scores move with the image.
 
     The score of candidate n has the logit of its hand-made score plus ``weight[n]`` times the change of the image's sum, so the
-    clean image has exactly the hand-made scores. ``losses`` is the sum of all score logits.
+    clean image has exactly the hand-made scores. ``losses`` is the sum of all score logits. ``below`` (N,) names the candidate of
+    the same box that is reported in place of each, -1 where it is reported itself.
     """
 
-    def __init__(self, images, truth, candidates, weight=-1.0, boxes_known=True):
+    classes, num_classes = ('cat', 'dog', 'cow'), 3
+
+    def __init__(self, images, truth, candidates, weight=-1.0, boxes_known=True, below=None):
         self.images, self.region = images, torch.ones_like(images[:, :1], dtype=torch.bool)
         self.keys, self.truth, self.found = list(range(len(images))), pad_boxes(truth), pad_boxes(candidates)
-        self.weight, self.boxes_known = weight, boxes_known
+        self.weight, self.boxes_known, self.below = weight, boxes_known, below
 
-    def candidates(self, x, rows):
+    def candidates(self, x, rows, rivals=()):
         found, change = self.found[rows], (x - self.images[rows]).flatten(1).sum(1, keepdim=True)
         logits = torch.logit(found.scores.to(x.dtype), eps=1e-9) + self.weight * change
-        return Boxes(found.boxes, found.labels, logits.sigmoid() * found.valid)
+        scores = logits.sigmoid() * found.valid
+        below = None if self.below is None else torch.where(self.below >= 0, scores[:, self.below.clamp(min=0)], 0)
+        return Boxes(found.boxes, found.labels, scores, below)
 
     def losses(self, x, rows):
         loss = -(self.weight * (x - self.images[rows])).flatten(1).sum(1)

@@ -1,5 +1,6 @@
 """Every attack against known answers, against itself in other batches, and against its contract."""
 import gc
+import warnings
 import weakref
 from dataclasses import dataclass, replace
 
@@ -21,9 +22,10 @@ from PIL import Image
 from torch import nn
 
 from sparse_dense_attacks import ATTACKS, PGD0, InputError, RandomPixels, SparsePGD, Untargeted, Vanish
-from sparse_dense_attacks.attacks import Attack, ImageRNG, cascade
+from sparse_dense_attacks.attacks import Attack, ImageRNG, SparseAutoAttack, SparseRS, StructuredSparsePGD, cascade
 from sparse_dense_attacks.objectives import EightBit, MeteredObjective
 from sparse_dense_attacks.ops import count_pixels
+from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
 
 
@@ -196,7 +198,7 @@ def test_largest_change_is_kept(eps_inf, gradient):
 
 @pytest.mark.parametrize('options', [dict(k=0), dict(k=-1), dict(k=True), dict(k=1.0), dict(k=1.5), dict(k=0.0), dict(k='3'),
                                      dict(k=float('nan')), dict(steps=0), dict(steps=2.5), dict(steps=True)])
-@pytest.mark.parametrize('cls', [SparsePGD, PGD0, RandomPixels])
+@pytest.mark.parametrize('cls', [SparsePGD, PGD0, RandomPixels, StructuredSparsePGD, SparseRS, SparseAutoAttack])
 def test_impossible_budgets_are_refused(cls, options):
     with pytest.raises(InputError, match=f'{next(iter(options))} = .*expected'):
         cls(**options)
@@ -277,7 +279,7 @@ def test_early_stop_ends_the_image_at_its_first_success(attack):
     judge = Watched(judge.scene)
     result = attack(k=3, steps=20)(judge)
     for b in range(7):
-        seen = [verdict[b] for verdict in verdicts if b in verdict][:result.forwards[b]]  # without the final re-check
+        seen = [verdict[b] for verdict in verdicts if b in verdict][:result.forwards[b] - 1]  # without the clean look and the re-check
         assert not any(seen[:-1]) and seen[-1] == result.success[b]
     assert len(result.forwards.unique()) > 2, 'the batch has images that stop at different times'
 
@@ -341,7 +343,8 @@ def test_one_bad_image_is_failed_and_untouched_and_the_others_do_not_notice(spec
     expected = attack(healthy)
     if kind.startswith('grad') and not expected.backwards.any():
         kind = 'loss nan'  # an attack without gradients
-    result = attack(Untargeted().objective(Sick(healthy.scene, 2, kind, after)))
+    with pytest.warns(RuntimeWarning, match=r'1 of 7 images: loss or gradient is not finite.* \(2\)'):
+        result = attack(Untargeted().objective(Sick(healthy.scene, 2, kind, after)))
     assert result.failed.tolist() == [b == 2 for b in range(7)]
     assert torch.equal(result.images[2], healthy.images[2]) and result.l0_pixels[2] == 0
     assert not result.success[2] and not result.success_float[2]
@@ -356,7 +359,12 @@ class Flat(nn.Module):
 
 @every_attack
 def test_zero_gradient_gives_a_defined_result(spec):
-    result = make_attack(spec, steps=12)(objective(Flat(), pictures(3, 3, 5, 7)))
+    attack = make_attack(spec, steps=12)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        result = attack(objective(Flat(), pictures(3, 3, 5, 7), keys=list('abc')))
+    told = [str(warning.message) for warning in caught if 'gradient is zero everywhere' in str(warning.message)]
+    assert len(told) == bool(result.backwards.any()) and all('(a, b, c)' in text for text in told)
     assert result.images.isfinite().all() and not result.success.any() and not result.failed.any()
     assert (result.l0_pixels <= 3).all()
 
@@ -658,6 +666,14 @@ def test_mask_is_drawn_anew_per_image_after_patience_unchanged_masks(patience):
         assert [call for call, rows in rng.drawn[1:] if b in rows] == expected
 
 
+@pytest.mark.parametrize('patience', [1, 3])
+def test_mask_that_cannot_change_is_drawn_anew_at_the_same_pace(patience):
+    script = Script(1, (1, 4, 4), lambda row, call: torch.zeros(1, 4, 4))
+    rng = SpyRNG(script, script.calls)
+    SparsePGD(k=16, steps=20, patience=patience).run(script, rng)
+    assert [call for call, _ in rng.drawn[1:]] == list(range(patience + 1, 21, patience + 1))
+
+
 def test_no_stale_gradient_meets_a_new_mask():
     script = Script(1, (1, 4, 4), lambda row, call: 1 + torch.arange(16.).view(1, 4, 4))
     rng = SpyRNG(script, script.calls)
@@ -675,17 +691,19 @@ def test_no_stale_gradient_meets_a_new_mask():
     assert len(rng.drawn) > 2
 
 
+@pytest.mark.parametrize('eps', [1., 0.4])
 @pytest.mark.parametrize('gradient', ['projected', 'unprojected'])
-def test_unprojected_moves_all_magnitudes_and_projected_the_selected_ones(gradient):
+def test_unprojected_moves_all_magnitudes_and_projected_the_selected_ones(gradient, eps):
     script = Script(1, (1, 4, 4), lambda row, call: torch.ones(1, 4, 4))
     rng = ImageRNG(0, [0], script.region)
-    p0 = (2 * rng.uniform(1) - 1).clamp(-0.5, 0.5)
-    SparsePGD(k=2, steps=8, beta=50.0, alpha=0.01, patience=99, gradient=gradient).run(script, ImageRNG(0, [0], script.region))
+    p0 = ((2 * rng.uniform(1) - 1) * eps).clamp(-0.5, 0.5)
+    attack = SparsePGD(k=2, steps=8, beta=50.0, alpha=0.01, eps_inf=eps, patience=99, gradient=gradient)
+    attack.run(script, ImageRNG(0, [0], script.region))
     masks = [z != 0.5 for z in script.candidates]
     moved = torch.stack(masks[:-1])
     steps = (moved if gradient == 'projected' else torch.ones_like(moved)).cumsum(0)
     for z, mask, taken in zip(script.candidates[1:], masks[1:], steps, strict=True):
-        expected = (p0 + 0.01 * taken).clamp(-0.5, 0.5) + 0.5
+        expected = (p0 + 0.01 * eps * taken).clamp(-min(eps, 0.5), min(eps, 0.5)) + 0.5
         torch.testing.assert_close(z[mask], expected[mask])
     assert len({tuple(mask.flatten().tolist()) for mask in masks}) > 2, 'the mask must move for this to mean anything'
 
@@ -720,6 +738,34 @@ def test_image_that_nothing_makes_worse_comes_back_clean():
     assert torch.equal(x[0], script.images[0]) and not torch.equal(x[1], script.images[1])
 
 
+SEARCHES = [SparsePGD(), SparsePGD(gradient='unprojected'), PGD0(), RandomPixels(), SparseRS(), SparseRS(loss='ce')]
+every_search = pytest.mark.parametrize('attack', [replace(a, k=2, steps=8, early_stop=False) for a in SEARCHES],
+                                       ids=['projected', 'unprojected', 'PGD0', 'RandomPixels', 'margin', 'ce'])
+
+
+@every_search
+@pytest.mark.parametrize('order', [{3: -5., 5: -9., 6: -5.5}, {1: 2., 2: 1.}])
+def test_success_beats_any_failure_and_the_strongest_success_wins(attack, order):
+    """Failures get stronger with every call; the calls of ``order`` succeed, with low losses, the first with the highest."""
+    class Fickle(Script):
+        def __call__(self, x, rows):
+            call = len(self.calls)
+            super().__call__(x, rows)
+            loss = 0 * x.flatten(1).sum(1) + order.get(call, call + 10.)
+            return Verdict(loss, -loss, torch.full((len(x),), call in order))
+
+    script = Fickle(1, (1, 4, 4), lambda row, call: torch.zeros(1, 4, 4))
+    x = attack.run(script, ImageRNG(0, [0], script.region))
+    assert torch.equal(x, script.candidates[min(order)]) and len(script.candidates) > max(order)
+
+
+@pytest.mark.parametrize('attack', [a for a in SEARCHES if not isinstance(a, SparseRS)], ids=lambda a: type(a).__name__)
+def test_of_equal_losses_the_latest_counts(attack):
+    script = Script(1, (1, 4, 4), lambda row, call: torch.zeros(1, 4, 4))
+    x = replace(attack, k=2, steps=8).run(script, ImageRNG(0, [0], script.region))
+    assert torch.equal(x, script.candidates[-1]) and not torch.equal(x, script.images)
+
+
 def test_gradient_outside_the_region_does_not_shorten_pgd0_steps():
     region = torch.ones(1, 1, 4, 4, dtype=torch.bool)
     region[..., 2:] = False
@@ -731,9 +777,9 @@ def test_gradient_outside_the_region_does_not_shorten_pgd0_steps():
     assert torch.equal(first.images, second.images)
 
 
-@pytest.mark.parametrize('name', list(ATTACKS))
-def test_attacks_are_frozen_and_comparable(name):
-    attack = ATTACKS.build(name)
+@every_attack
+def test_attacks_are_frozen_and_comparable(spec):
+    attack = make_attack(spec)
     with pytest.raises(AttributeError):
         attack.k = 5
-    assert attack == ATTACKS.build(name) and hash(attack) == hash(ATTACKS.build(name))
+    assert attack == make_attack(spec)

@@ -142,10 +142,10 @@ def test_first_active_element_has_the_largest_gradient():
     _, grad = torch.zeros(1), -slope[None] / 2
     attack, meter = GSE(k_hat=1, iters=1), MeteredObjective(valley)
     lam = 0.999 * critical_lambda(grad, attack.sigma)
-    attack._descend(meter, grad, lam, torch.full_like(lam, attack.sigma))
+    attack._descend(meter, grad, lam, torch.full_like(lam, attack.sigma), torch.arange(1))
     changed = (valley.candidates[-1] != 0.5).flatten().nonzero().flatten()
     assert changed.tolist() == [slope.abs().argmax().item()]
-    attack._descend(meter, grad, lam / 0.998, torch.full_like(lam, attack.sigma))
+    attack._descend(meter, grad, lam / 0.998, torch.full_like(lam, attack.sigma), torch.arange(1))
     assert torch.equal(valley.candidates[-1], valley.images)
 
 
@@ -156,7 +156,7 @@ def test_changes_grow_around_the_first_pixel():
     valley = Valley(slope)
     attack, meter = GSE(sigma=0.01, k_hat=30, iters=30), MeteredObjective(valley)
     lam = critical_lambda(-slope[None] / 2, attack.sigma) * 0.9
-    attack._descend(meter, -slope[None] / 2, lam, torch.full_like(lam, attack.sigma))
+    attack._descend(meter, -slope[None] / 2, lam, torch.full_like(lam, attack.sigma), torch.arange(1))
     counts = [int((z != 0.5).sum()) for z in valley.candidates]
     assert counts[0] == 1 and counts == sorted(counts) and counts[-1] > 4
     assert (valley.candidates[-1] != 0.5)[0, 0, 3:8, 3:8].sum() == counts[-1]
@@ -170,6 +170,7 @@ def test_never_broken_images_get_ten_times_the_step_in_the_last_two_search_steps
         GSE(mu=0., k_hat=0, iters=1, search_steps=4).run(MeteredObjective(valley), ImageRNG(0, [0], valley.region))
         moved[b] = [(z - 0.5).abs().max().item() for z in valley.candidates[1:]]
     first = moved[0][0]
+    assert first > 0
     assert moved[0] == pytest.approx([first, first, 10 * first, 10 * first], rel=1e-4)
     assert moved[1] == pytest.approx([first] * 4, rel=1e-4)
 
@@ -178,7 +179,7 @@ def test_lambda_is_searched_per_image():
     slope, seen = torch.ones(1, 8, 8), []
 
     class Spy(GSE):
-        def _descend(self, objective, grad, lam, step):
+        def _descend(self, objective, grad, lam, step, rows):
             seen.append(lam.tolist())
             return objective.images, torch.tensor([lam[0].item() <= 3 * seen[0][0], False])
 
@@ -197,7 +198,7 @@ def test_the_success_that_touches_the_fewest_windows_is_kept():
     script = [(middle, True), (x, False), (column, True), (shorter, True), (column, True), (x, False)]
 
     class Spy(GSE):
-        def _descend(self, objective, grad, lam, step):
+        def _descend(self, objective, grad, lam, step, rows):
             z, hit = next(steps)
             return z, torch.tensor([hit])
 
@@ -314,3 +315,14 @@ def test_nonsense_is_refused(options):
     name, value = next(iter(options.items()))
     with pytest.raises(InputError, match=f'GSE: {name} = {value!r}, expected'):
         GSE(**options)
+
+
+def test_budget_ends_the_search_at_the_first_result_within_it():
+    judge = mixed(b=12)
+    free = GSE(**QUICK)(judge, eight_bit=False)
+    budget = int(free.l0_pixels.max())
+    result = GSE(**QUICK, budget=budget)(judge, eight_bit=False)
+    assert result.success_float.all() and (result.l0_pixels <= budget).all() and (result.forwards < free.forwards).any()
+    strict = GSE(**QUICK, budget=1)(judge, eight_bit=False)
+    assert torch.equal(strict.success_float, strict.l0_pixels <= 1) and not strict.success_float.all()
+    assert torch.equal(strict.images[~strict.success_float], free.images[~strict.success_float]), 'nothing found is lost'

@@ -1,18 +1,224 @@
-"""Measure attacks against the bare model, as ratios within one run.
+"""Measure attacks: their strength on real images, and their cost against the bare model, as ratios within one run.
 
+    python tools/benchmark.py cifar10                     every attack on ResNet-20, beside adversarial-library's (make env-bench)
+    python tools/benchmark.py memory                      peak memory after 10 and after 1000 iterations
     python tools/benchmark.py overhead configs/coco/spgd_yolox-nano_coco.py --batch-size 8
 """
 import argparse
+import importlib.util
+import json
+import multiprocessing
+import os
+import resource
 import statistics
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+from torch import Tensor, nn
 
+from sparse_dense_attacks import (
+    ASLO,
+    GSE,
+    PGD0,
+    WIFGSM,
+    Attack,
+    AttackResult,
+    BudgetSearch,
+    ForeignAttack,
+    InputError,
+    RandomPixels,
+    SigmaZero,
+    SparseAutoAttack,
+    SparsePGD,
+    SparseRS,
+    StructuredSparsePGD,
+    attack,
+)
 from sparse_dense_attacks.engine.launch import main, prepare
+from sparse_dense_attacks.evaluation import clusters, draw_curves
+from sparse_dense_attacks.ops import changed_pixels
+from sparse_dense_attacks.ops.kernels import Patch
+from sparse_dense_attacks.ops.neighbourhood import windows_changed
+
+BUDGETS = (10, 5, 3)
+
+
+def suite(steps: int, queries: int) -> dict[str, Attack]:
+    """What `cifar10` measures, by the names its table shows."""
+    attacks: dict[str, Attack] = {
+        'SigmaZero': SigmaZero(steps=steps),
+        'SigmaZero pixel': SigmaZero(steps=steps, unit='pixel'),
+        'ASLO': ASLO(steps=steps),
+        'ASLO no threshold': ASLO(steps=steps, threshold='none'),
+        'WIFGSM': WIFGSM(),
+        "WIFGSM l0='none'": WIFGSM(l0='none'),
+        'GSE': GSE(),
+    }
+    for k in BUDGETS:
+        attacks |= {
+            f'SparsePGD k={k}': SparsePGD(k=k, steps=steps),
+            f'SparsePGD unprojected k={k}': SparsePGD(k=k, steps=steps, gradient='unprojected'),
+            f'SparseRS k={k}': SparseRS(k=k, steps=queries),
+            f'SparseAutoAttack k={k}': SparseAutoAttack(k=k, steps=steps, queries=queries),
+            f'PGD0 k={k}': PGD0(k=k, steps=steps),
+            f'RandomPixels k={k}': RandomPixels(k=k, steps=steps),
+        }
+    attacks |= {
+        'one row': StructuredSparsePGD(steps=steps, kernel='row'),
+        'one column': StructuredSparsePGD(steps=steps, kernel='column'),
+        'one 5x5 patch': StructuredSparsePGD(steps=steps, kernel=Patch(5, 5)),
+        'search SparsePGD': BudgetSearch(SparsePGD(k=8, steps=steps)),
+        'search SparseRS': BudgetSearch(SparseRS(k=8, steps=queries)),
+        'search PGD0': BudgetSearch(PGD0(k=32, steps=steps)),
+    }
+    if importlib.util.find_spec('adv_lib'):
+        attacks |= {
+            'adv-lib sigma_zero': ForeignAttack('adv_lib.attacks.sigma_zero', dict(num_steps=steps), batched=True),
+            'adv-lib vfga': ForeignAttack('adv_lib.attacks.vfga', dict(targeted=False)),
+            'adv-lib pdpgd': ForeignAttack('adv_lib.attacks.pdpgd', dict(norm=0, num_steps=steps), batched=True),
+        }
+    return attacks
+
+
+def cifar10(args: argparse.Namespace) -> None:
+    """Strength and cost of every attack on correctly classified CIFAR-10 images; attacks measured before are not run again."""
+    model, images, labels = load_cifar(args.model)
+    with torch.no_grad():
+        right = model(images).argmax(1) == labels
+    images, labels = images[right][:args.images], labels[right][:args.images]
+    settings = dict(model=args.model, images=len(images), seed=args.seed, eight_bit=args.eight_bit, batch_size=args.batch_size)
+    args.out.mkdir(parents=True, exist_ok=True)
+    store = args.out / 'cifar10.json'
+    known = json.loads(store.read_text()) if store.exists() else {}
+    console, chosen = Console(), suite(args.steps, args.queries)
+    if not importlib.util.find_spec('adv_lib'):
+        console.print('adversarial-library is not installed, so its attacks are left out; `make env-bench` installs it')
+    chosen = {name: a for name, a in chosen.items() if not args.only or any(word in name for word in args.only)}
+    if not chosen:
+        raise InputError(f'no attack is called {" or ".join(args.only)}: {", ".join(suite(1, 1))}')
+    for name, one in track(chosen.items(), 'measuring', console=Console(stderr=True)):
+        setup = settings | dict(attack=repr(one))
+        if known.get(name, {}).get('setup') == setup:
+            continue
+        recorded = Recorded(model)
+        options = dict(seed=args.seed, batch_size=args.batch_size, eight_bit=args.eight_bit)
+        result, spent = _clock(lambda one=one, to=recorded, options=options: attack(to, images, labels, one, **options))
+        _, bare = _clock(lambda to=recorded: replay(model, images, labels, to.calls))
+        known[name] = dict(setup=setup, **measured(result, images), seconds=spent / len(images), over_bare=spent / bare)
+        part = store.with_suffix('.part')
+        part.write_text(json.dumps(known, indent=1))
+        part.replace(store)  # a killed run leaves what was measured before
+    show(console, {name: known[name] for name in chosen}, f'{args.model}, {len(images)} images, '
+         f'{"8-bit" if args.eight_bit else "float"} attacks, seed {args.seed}')
+    curves = {name: (known[name]['l0_pixels'], known[name]['success_8bit']) for name in chosen}
+    draw_curves(curves, args.out / 'cifar10.png', title=f'{args.model}, {len(images)} images, judged on 8 bits')
+    console.print(f'results in {store}, chart in {args.out / "cifar10.png"}')
+
+
+def load_cifar(name: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """The classifier, its images (B, 3, 32, 32) in [0, 1] and their labels, from $SDA_ASSETS."""
+    root = Path(os.environ.get('SDA_ASSETS', 'data'))
+    if not (root / 'models.py').is_file():
+        raise InputError(f'{root}/models.py not found: set SDA_ASSETS to the folder with the CIFAR-10 weights and images')
+    spec = importlib.util.spec_from_file_location('asset_models', root / 'models.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = module.cifar_resnet(int(name.removeprefix('resnet')))
+    data = np.load(root / 'cifar10/test_150.npz')
+    return model, torch.from_numpy(data['x']).permute(0, 3, 1, 2) / 255, torch.from_numpy(data['y']).long()
+
+
+class Recorded(nn.Module):
+    """A model that notes how many images it was shown each time, and whether a gradient was wanted."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.calls = model, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append((len(x), x.requires_grad))
+        return self.model(x)
+
+
+def replay(model: nn.Module, images: Tensor, labels: Tensor, calls: list[tuple[int, bool]]) -> None:
+    """The bare loop: the same passes on batches of the same sizes, and nothing else."""
+    for n, wants_grad in calls:
+        x = images.repeat(-(-n // len(images)), 1, 1, 1)[:n].requires_grad_(wants_grad)
+        with torch.set_grad_enabled(wants_grad):
+            loss = F.cross_entropy(model(x), labels.repeat(-(-n // len(images)))[:n], reduction='sum')
+        if wants_grad:
+            torch.autograd.grad(loss, x)
+
+
+def measured(result: AttackResult, images: Tensor) -> dict:
+    changed = changed_pixels(result.images, images)
+    everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
+    columns = dict(success=result.success_float, success_8bit=result.success, l0_elements=result.l0_elements,
+                   l0_pixels=result.l0_pixels, clusters=clusters(changed), windows=windows_changed(changed, everywhere),
+                   forwards=result.forwards, backwards=result.backwards)
+    return {name: column.tolist() for name, column in columns.items()}
+
+
+def show(console: Console, rows: dict[str, dict], title: str) -> None:
+    """One line per attack; sparsity over the float successes, failures counting as infinitely many in the median."""
+    table = Table('attack', 'success', '8-bit', 'elements\nmedian', '\nmean', 'pixels\nmedian', '\nmean', 'clusters\nANC',
+                  'd_2,0', 'forwards', 'backwards', 'over\nbare', title=title)
+    for name, row in rows.items():
+        def median(key, row=row):
+            return statistics.median(v if s else float('inf') for v, s in zip(row[key], row['success'], strict=True))
+
+        def mean(key, row=row):
+            values = [v for v, s in zip(row[key], row['success'], strict=True) if s]
+            return statistics.fmean(values) if values else float('nan')
+
+        cells = [median('l0_elements'), mean('l0_elements'), median('l0_pixels'), mean('l0_pixels'), mean('clusters'),
+                 mean('windows'), statistics.fmean(row['forwards']), statistics.fmean(row['backwards'])]
+        rates = (f'{statistics.fmean(row[key]):.3f}' for key in ('success', 'success_8bit'))
+        table.add_row(name, *rates, *(f'{cell:.4g}' for cell in cells), f'{row["over_bare"]:.2f}')
+    console.print(table)
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Peak resident memory of short and long runs over that of the bare model, each in a process of its own."""
+    # Large tensors then come from and go back to the system one by one, so that the peak is not blurred by the allocator's cache.
+    os.environ |= dict(MALLOC_MMAP_THRESHOLD_='65536', MALLOC_ARENA_MAX='1', OMP_NUM_THREADS='1')
+    context = multiprocessing.get_context('spawn')
+    names = ['bare', *args.attacks]
+    peaks = {}
+    for name in track(names, 'measuring', console=Console(stderr=True)):
+        for steps in args.steps:
+            with context.Pool(1) as pool:
+                peaks[name, steps] = pool.apply(peak_memory, (name, steps, args.batch_size))
+    tensor = args.batch_size * 3 * 32 * 32 * 4
+    table = Table('attack', *(f'{steps} iterations, MiB' for steps in args.steps), 'image batches over bare',
+                  title=f'peak memory, ResNet-20, batch {args.batch_size}; one image batch is {tensor / 2 ** 20:.2f} MiB')
+    for name in names:
+        row = [peaks[name, steps] for steps in args.steps]
+        extra = (row[-1] - peaks['bare', args.steps[-1]]) / tensor
+        table.add_row(name, *(f'{peak / 2 ** 20:.1f}' for peak in row), f'{extra:.1f}')
+    Console().print(table)
+
+
+def peak_memory(name: str, steps: int, batch_size: int) -> int:
+    """Bytes; the process must do nothing else."""
+    model, images, labels = load_cifar('resnet20')
+    images, labels = (t.repeat(-(-batch_size // len(t)), *[1] * (t.ndim - 1))[:batch_size] for t in (images, labels))
+    if name == 'bare':
+        replay(model, images, labels, [(batch_size, True)] * steps)
+    else:
+        one = dict(GSE=GSE(iters=steps, search_steps=1), WIFGSM=WIFGSM(steps=steps), SigmaZero=SigmaZero(steps=steps),
+                   ASLO=ASLO(steps=steps), SparsePGD=SparsePGD(k=3, steps=steps, early_stop=False),
+                   PGD0=PGD0(k=3, steps=steps, early_stop=False), SparseRS=SparseRS(k=3, steps=steps, early_stop=False))[name]
+        attack(model, images, labels, one, batch_size=batch_size)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def overhead(args: argparse.Namespace) -> None:
@@ -44,7 +250,7 @@ def overhead(args: argparse.Namespace) -> None:
 
         for _ in range(args.rounds + 1):  # the first round warms up
             for name, run in (('network', network), ('network + objective', bare)):
-                seconds.setdefault(name, []).append(_clock(lambda run=run: [run() for _ in range(args.steps)], scene.images))
+                seconds.setdefault(name, []).append(_clock(lambda run=run: [run() for _ in range(args.steps)])[1])
             spent = attack(objective).seconds.sum().item()
             seconds.setdefault(type(attack).__name__, []).append(spent)
 
@@ -57,12 +263,13 @@ def overhead(args: argparse.Namespace) -> None:
     Console().print(table)
 
 
-def _clock(run, images: torch.Tensor) -> float:
+def _clock(run):
+    """What ``run()`` returns, and its seconds."""
     started = time.perf_counter()
-    run()
-    if images.is_cuda:
-        torch.cuda.synchronize(images.device)
-    return time.perf_counter() - started
+    result = run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - started
 
 
 def _tensors(outputs):
@@ -75,6 +282,25 @@ def _tensors(outputs):
 def run(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest='command', required=True)
+
+    command = commands.add_parser('cifar10', help='strength and cost of every attack beside adversarial-library')
+    command.add_argument('--model', default='resnet20', choices=['resnet20', 'resnet32'])
+    command.add_argument('--images', type=int, help='the first N that the model gets right; all by default')
+    command.add_argument('--steps', type=int, default=100)
+    command.add_argument('--queries', type=int, default=1000, help='of Sparse-RS')
+    command.add_argument('--only', nargs='+', help='attacks whose names contain one of these words')
+    command.add_argument('--seed', type=int, default=0)
+    command.add_argument('--batch-size', type=int, default=128)
+    command.add_argument('--eight-bit', action='store_true', help='attack 8-bit images; float by default, as published codes do')
+    command.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
+    command.set_defaults(call=cifar10)
+
+    command = commands.add_parser('memory', help='peak memory over that of the bare model')
+    command.add_argument('--steps', type=int, nargs='+', default=[10, 1000])
+    command.add_argument('--batch-size', type=int, default=128)
+    command.add_argument('--attacks', nargs='+', default=['SigmaZero', 'ASLO', 'SparsePGD', 'PGD0', 'WIFGSM', 'GSE', 'SparseRS'])
+    command.set_defaults(call=memory)
+
     command = commands.add_parser('overhead', help='time per iteration over the bare forward and backward')
     command.add_argument('config', nargs='?', default='configs/spgd_faster_rcnn.py')
     command.add_argument('--batch-size', type=int, default=8)

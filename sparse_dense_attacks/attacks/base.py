@@ -1,18 +1,22 @@
 """The final wrapper around every attack core."""
 import time
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..objectives.base import EightBit, MeteredObjective, Objective, Restricted
-from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, to_8bit
+from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, pixel_budget, to_8bit
+from ..ops.kernels import Pixel
 from ..types import AttackResult, Verdict
+from .checks import check_int, check_number
 from .rng import ImageRNG
 
-__all__ = ['Attack', 'Best', 'BudgetAttack', 'cascade']
+__all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade']
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Attack:
         """Groups of the attack's structure that cover the changed pixels (B, H, W) bool; without structure a group is a pixel."""
         return changed.flatten(1).sum(1)
 
+    def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
+        """(B,) bool, images (B, C, H, W) sparse enough for the question; a success that is not counts as none."""
+        return torch.ones(len(adversarial), dtype=torch.bool, device=adversarial.device)
+
     @final
     def __call__(self, objective: Objective, seed: int = 0, eight_bit: bool = True,
                  max_forwards: int | None = None) -> AttackResult:
@@ -51,6 +59,7 @@ class Attack:
         Returns:
             The adversarial images with success, sparsity and cost per image. Images the victim already gets wrong come back
             untouched with ``success`` True and l0 = 0; images whose loss or gradient is not finite come back untouched as failed.
+            A warning names the failed images, and those that were not broken because no gradient ever differed from zero.
         """
         meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards)
         clean, images = meter.clean, meter.images
@@ -81,8 +90,11 @@ class Attack:
                     success[name][rows] = objective(candidates[rows], rows).success
         if eight_bit:
             adversarial = to_8bit(adversarial)
+        valid = self.answers(meter, adversarial) & ~meter.failed
+        _warn('loss or gradient is not finite, so they count as not broken', meter.failed, meter.keys)
+        _warn('the gradient is zero everywhere, so there was nothing to follow', meter.flat & ~success['float'], meter.keys)
         return AttackResult(
-            images=adversarial, success=success['8bit'] & ~meter.failed, success_float=success['float'] & ~meter.failed,
+            images=adversarial, success=success['8bit'] & valid, success_float=success['float'] & valid,
             clean_correct=meter.eligible, defined=meter.defined,
             l0_pixels=count_pixels(adversarial, images), l0_elements=count_elements(adversarial, images),
             groups=self.count_groups(changed_pixels(adversarial, images)), linf=linf_distance(adversarial, images),
@@ -94,24 +106,63 @@ class BudgetAttack(Attack):
     """An attack with a fixed pixel budget.
 
     Args:
-        k: pixels that may change: a count (int) or a share of the region (float in (0, 1)).
+        k: pixels that may change: a count (int), a share of the region (float in (0, 1)), or one count per image (a dict from
+            sample id to int).
         steps: iterations.
         early_stop: stop at an image's first success (as published). False spends all steps on lowering the victim further, also
             on images that count as broken already: the right choice when a metric such as mAP is read afterwards.
     """
-    k: int | float = 20
+    k: int | float | Mapping = 20
     steps: int = 100
     early_stop: bool = True
+    kernel: ClassVar = Pixel()  # what k counts
 
     def __post_init__(self):
-        share = isinstance(self.k, float)
-        if isinstance(self.k, bool) or not isinstance(self.k, int | float) or (not 0 < self.k < 1 if share else self.k <= 0):
-            raise InputError(f'k = {self.k}: expected a number of pixels (int >= 1) or a share of the region (0 < float < 1)')
+        for k in self.k.values() if isinstance(self.k, Mapping) else (self.k,):
+            share = isinstance(k, float)
+            if isinstance(k, bool) or not isinstance(k, int | float) or (not 0 < k < 1 if share else k <= 0):
+                raise InputError(f'k = {k}: expected a number of pixels (int >= 1) or a share of the region (0 < float < 1)')
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise InputError(f'steps = {self.steps}: expected an int >= 1')
 
+    def budget(self, objective: Objective) -> tuple[Tensor, Tensor]:
+        """``k`` and the largest k possible for each image, both (B,) int64."""
+        places = self.kernel.usable(objective.region)
+        return pixel_budget(self.k, places, objective.keys, self.kernel.unit), places.flatten(1).sum(1)
+
     def wanted(self, clean: Verdict) -> Tensor:
         return ~clean.success if self.early_stop else torch.ones_like(clean.success)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimumAttack(Attack):
+    """An attack that looks for the fewest changes.
+
+    Args:
+        budget: stop an image once its result changes no more than this, and count it as broken only then: a count (int) or a
+            share of the region (float in (0, 1)), in :attr:`unit`. None asks how few are needed and spends all steps.
+    """
+    unit: ClassVar[str] = 'element'  # what the attack minimises, 'element' or 'pixel'
+    budget: int | float | None = None
+
+    def __post_init__(self):
+        if isinstance(self.budget, float):
+            check_number(self, 'budget', 0, 1)
+        elif self.budget is not None:
+            check_int(self, 'budget')
+
+    def limit(self, objective: Objective) -> Tensor:
+        """(B,) int64, l0 at which an image is finished; without a budget 0, which no success reaches."""
+        if self.budget is None:
+            return torch.zeros(len(objective.images), dtype=torch.int64, device=objective.images.device)
+        places = objective.region if self.unit == 'pixel' else objective.region.expand_as(objective.images)
+        return pixel_budget(self.budget, places, objective.keys, f'{self.unit}s')
+
+    def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
+        if self.budget is None:
+            return super().answers(objective, adversarial)
+        count = count_pixels if self.unit == 'pixel' else count_elements
+        return count(adversarial, objective.images) <= self.limit(objective)
 
 
 class Best:
@@ -158,6 +209,13 @@ def cascade(attacks, objective: Objective, rng: ImageRNG, survivors_only: bool =
         if not len(rows):
             break
     return best.images, stage
+
+
+def _warn(what: str, which: Tensor, keys: list) -> None:
+    which = which.nonzero()[:, 0].tolist()
+    if which:
+        names = ', '.join(str(keys[b]) for b in which[:5]) + (', ...' if len(which) > 5 else '')
+        warnings.warn(f'{len(which)} of {len(keys)} images: {what} ({names})', RuntimeWarning, stacklevel=3)
 
 
 def _now(images: Tensor) -> float:

@@ -1,5 +1,6 @@
 """GSE, group-wise sparse and explainable attacks (Sadiku, Wagner & Pokutta, arXiv 2311.17434)."""
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from ..ops import changed_pixels
 from ..ops.neighbourhood import gaussian_blur, image_extent, reflected_index, windows_changed
 from ..ops.prox import critical_lambda, half_quasinorm_prox
 from ..registry import ATTACKS
-from .base import Attack
+from .base import MinimumAttack
 from .checks import check_choice, check_int, check_number
 
 __all__ = ['GSE']
@@ -20,7 +21,7 @@ RESCUE = 10  # factor of the step size in the last two search steps of an image 
 
 @ATTACKS.register_module()
 @dataclass(frozen=True)
-class GSE(Attack):
+class GSE(MinimumAttack):
     r"""GSE: few pixels that lie together, by proximal gradient steps whose price falls around pixels already changed.
 
     One search step starts from the clean image and ends at the first success. Phase 1 takes ``k_hat`` proximal steps on
@@ -39,6 +40,7 @@ class GSE(Attack):
         search_factor: ``lambda`` grows by this until the first failure.
         averaging: ``'published'`` averages the last two points with weight ``t / t'``, as the published code does; ``'nesterov'``
             extrapolates by ``(t - 1) / t'``, as Nesterov's method has it.
+        budget: see :class:`MinimumAttack`; in pixels, looked at after every search step.
 
     All constants are for images in [-1, 1] and logits of the usual size; the attack converts by itself. The published presets are
 
@@ -68,8 +70,10 @@ class GSE(Attack):
     search_steps: int = 10
     search_factor: float = 2.0
     averaging: str = 'published'
+    unit: ClassVar[str] = 'pixel'
 
     def __post_init__(self):
+        super().__post_init__()
         check_number(self, 'mu', low_ok=True)
         check_number(self, 'sigma')
         check_int(self, 'k_hat', 0)
@@ -86,31 +90,37 @@ class GSE(Attack):
         lower, upper = torch.zeros_like(lam), torch.full_like(lam, torch.inf)
         never = torch.iinfo(torch.int64).max
         best_size = torch.full_like(lam, never, dtype=torch.int64)
+        limit, enough = self.limit(objective), objective.failed
 
         for search_step in range(self.search_steps):
             rescue = (best_size == never) & (search_step >= self.search_steps - 2)
-            z, hit = self._descend(objective, grad, lam, torch.where(rescue, RESCUE * self.sigma, self.sigma))
+            if not len(rows := (~enough).nonzero()[:, 0].cpu()):
+                break
+            z, hit = self._descend(objective, grad, lam, torch.where(rescue, RESCUE * self.sigma, self.sigma), rows)
             changed = changed_pixels(z, x)
-            size = windows_changed(changed, region) * changed[0].numel() + changed.flatten(1).sum(1)  # ties to the fewest pixels
-            better = hit & (size < best_size)
+            pixels = changed.flatten(1).sum(1)
+            size = windows_changed(changed, region) * changed[0].numel() + pixels  # ties to the fewest pixels
+            within = hit & (pixels <= limit)
+            better = within | (hit & (size < best_size))
             best = torch.where(better[:, None, None, None], z, best)
             best_size = torch.where(better, size, best_size)
+            enough = objective.failed | enough | within
 
             lower, upper = torch.where(hit, lam, lower), torch.where(hit, upper, lam)
             higher = torch.where(upper.isinf(), self.search_factor * lam, (upper + lam) / 2)
             lam = torch.where(hit, higher, 0.9 * lower + 0.1 * lam)
         return best
 
-    def _descend(self, objective, grad: Tensor, lam: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    def _descend(self, objective, grad: Tensor, lam: Tensor, step: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """One search step. The first success of each image (the clean image where there is none), and (B,) bool, success.
 
         Args:
             grad: (B, C, H, W), gradient of the hinge at the clean images.
             lam, step: (B,), start value of lambda and step size.
+            rows: (b,) int64 on the CPU, the images to look at.
         """
         x, region = objective.images, objective.region
         found, hit = x.clone(), torch.zeros(len(x), dtype=torch.bool)
-        rows = (~objective.failed).nonzero()[:, 0].cpu()
         extents = image_extent(region)
         mirror = [reflected_index(e, length, BLUR_RADIUS) for e, length in zip(extents, x.shape[2:], strict=True)]
         x, region, grad, lam, step, *mirror = (t[rows] for t in (x, region, grad, lam, step, *mirror))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..ops.smooth_l0 import smooth_l0_grad
 from ..registry import ATTACKS
-from .base import Attack
+from .base import MinimumAttack
 from .checks import check_choice, check_int, check_number
 
 __all__ = ['SigmaZero']
@@ -15,7 +15,7 @@ __all__ = ['SigmaZero']
 
 @ATTACKS.register_module()
 @dataclass(frozen=True)
-class SigmaZero(Attack):
+class SigmaZero(MinimumAttack):
     r"""sigma-zero: Adam on ``hinge(x + delta) + l0hat(delta) / d`` with a threshold below which changes are set to zero.
 
     The threshold rises while the image is adversarial and falls while it is not. At success the hinge is exactly 0, so only the
@@ -30,8 +30,7 @@ class SigmaZero(Attack):
         t: the threshold moves by ``t`` times the step size.
         unit: ``'element'`` counts and thresholds channel values (as published); ``'pixel'`` counts pixels, thresholds a pixel by
             its largest change and lets all its channels share one term of the smooth l0 norm.
-        budget: stop an image once its result changes no more than this, in ``unit``: a count (int) or a share of the region
-            (float in (0, 1)). None spends all steps.
+        budget: see :class:`MinimumAttack`.
 
     Deterministic. Differences from the published code (sigma0-advx, 2025-07): targeted objectives are honoured, frozen images
     leave the batch, a success that changes everything counts (it was never stored), and elements outside the region count
@@ -45,25 +44,21 @@ class SigmaZero(Attack):
     tau0: float = 0.3
     t: float = 0.01
     unit: str = 'element'
-    budget: int | float | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         check_int(self, 'steps')
         check_number(self, 'eta0')
         check_number(self, 'sigma')
         check_number(self, 'tau0', 0, 1, low_ok=True, high_ok=True)
         check_number(self, 't', low_ok=True)
         check_choice(self, 'unit', ('element', 'pixel'))
-        if isinstance(self.budget, float):
-            check_number(self, 'budget', 0, 1)
-        elif self.budget is not None:
-            check_int(self, 'budget')
 
     def run(self, objective, rng) -> Tensor:
         x, region = objective.images, objective.region
         b, c, pixel = *x.shape[:2], self.unit == 'pixel'
         d = region.flatten(1).sum(1) * (1 if pixel else c)
-        limit = self._limit(d)
+        limit = self.limit(objective)
         best, best_l0, rows = x.clone(), d + 1, torch.arange(b)
         delta, m, v, z = (torch.zeros_like(x) for _ in range(4))
         lam, sigma, eta, tau = (x.new_full((b, 1, 1, 1), value) for value in self.start())
@@ -94,7 +89,8 @@ class SigmaZero(Attack):
                 rows = rows[~done_]
 
             grad.addcmul_(smooth_l0_grad(delta, sigma, pixel), lam / d[:, None, None, None]).mul_(region)  # hinge + smooth l0
-            grad.div_(grad.flatten(1).norm(p=torch.inf, dim=1).clamp(min=1e-12)[:, None, None, None])
+            largest = torch.maximum(grad.flatten(1).amax(1), -grad.flatten(1).amin(1))  # norm(p=inf) takes 50 times as long
+            grad.div_(largest.clamp(min=1e-12)[:, None, None, None])
             m.lerp_(grad, 1 - 0.9)
             v.mul_(0.999).addcmul_(grad, grad, value=1 - 0.999)
             torch.sqrt(v, out=z).div_((1 - 0.999 ** (i + 1)) ** 0.5).add_(1e-8)
@@ -117,9 +113,3 @@ class SigmaZero(Attack):
 
     def _move_threshold(self, success, eta, tau):
         return torch.where(success, tau + self.t * eta, tau - self.t * eta).clamp_(0, 1)
-
-    def _limit(self, d: Tensor) -> Tensor:
-        """(B,) int64, l0 at which an image is finished; 0 without a budget, which only an untouched image reaches."""
-        if isinstance(self.budget, float):
-            return (d.double() * self.budget + 1e-6).long().clamp(min=1)
-        return torch.full_like(d, self.budget or 0)

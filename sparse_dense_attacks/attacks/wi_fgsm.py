@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..registry import ATTACKS
-from .base import Attack
+from .base import MinimumAttack
 from .checks import check_choice, check_int, check_number
 
 __all__ = ['WIFGSM', 'gaussian_delta']
@@ -14,7 +14,7 @@ __all__ = ['WIFGSM', 'gaussian_delta']
 
 @ATTACKS.register_module()
 @dataclass(frozen=True)
-class WIFGSM(Attack):
+class WIFGSM(MinimumAttack):
     r"""Which elements of a dense perturbation are needed: ``x + w * eta`` with weights ``w >= 0``, few of them not zero.
 
     First I-FGSM ascends the objective's loss within ``eps``; its result less ``x`` is ``eta``. Then ``w`` descends
@@ -43,6 +43,7 @@ class WIFGSM(Attack):
         a, a_final: first and last width; the width changes geometrically from one to the other. Equal by default: no annealing.
         bound: ``'symmetric'``, ``omega = min(x, 1 - x) / eps`` as published, which never changes a value of exactly 0 or 1, not
             even inwards; or ``'one_sided'``, ``omega`` reaches the end of the box that ``eta`` points to.
+        budget: see :class:`MinimumAttack`; in channel values.
 
     Reference: arXiv 2506.17250, and its published code for the constants. Unlike there, the first weights obey the bound too.
     """
@@ -61,6 +62,7 @@ class WIFGSM(Attack):
     bound: str = 'symmetric'
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ('steps', 'dense_steps'):
             check_int(self, name)
         for name in ('eps', 'lam', 'beta', 'lr', 'a', 'a_final'):
@@ -81,24 +83,30 @@ class WIFGSM(Attack):
         omega = torch.minimum(x, 1 - x) if self.bound == 'symmetric' else torch.where(eta > 0, 1 - x, x)
         omega = omega.where(eta != 0, 0) / self.eps
         w = omega * rng.normal(x.shape[1]).relu_().tanh_()
-        velocity = torch.zeros_like(w)
+        velocity, limit = torch.zeros_like(w), self.limit(objective)
         for step in range(self.steps + 1):
             z = torch.addcmul(x, w, eta).requires_grad_(step < self.steps)
             with torch.set_grad_enabled(step < self.steps):
                 verdict = objective(z, rows)
             size = ((w > 0) & (eta != 0)).flatten(1).sum(1)
             better = verdict.success & (size < count)
-            best = torch.where(better[:, None, None, None], z.detach(), best)
             count = torch.where(better, size, count)
-            if step == self.steps:
+            done = objective.failed[rows] | (count <= limit)
+            better_, done_ = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
+            if better_.any():
+                best[rows[better_]] = z.detach()[better_]
+            if step == self.steps or done_.all():
                 break
             width = self.a * (self.a_final / self.a) ** (step / max(self.steps - 1, 1))
             grad = self.lam * torch.autograd.grad(F.softplus(verdict.margin).sum(), z)[0] * eta
+            if done_.any():
+                x, eta, omega, w, velocity, limit, count, grad = (
+                    t[~done] for t in (x, eta, omega, w, velocity, limit, count, grad))
+                rows = rows[~done_]
             if self.l0 == 'gaussian':
                 grad += gaussian_delta(w, width)
-            velocity = self.momentum * velocity + self.beta * grad
-            w = (w - self.lr * velocity - self.tau / self.eps).relu_()  # thresholded ReLU
-            w = omega * w.tanh_()  # the box
+            velocity.mul_(self.momentum).add_(grad, alpha=self.beta)
+            w = w.sub_(velocity, alpha=self.lr).sub_(self.tau / self.eps).relu_().tanh_().mul_(omega)  # thresholded, in the box
         return best
 
     def _dense(self, objective, rows) -> Tensor:

@@ -74,7 +74,8 @@ class Restricted:
         self.keys = [objective.keys[r] for r in rows]
         self.eligible, self.defined = objective.eligible[rows], objective.defined[rows]
         clean = objective.clean
-        self.clean = Verdict(clean.loss[rows], clean.margin[rows], clean.success[rows])
+        self.clean = Verdict(clean.loss[rows], clean.margin[rows], clean.success[rows],
+                             None if clean.logits is None else clean.logits[rows])
 
     @property
     def failed(self) -> Tensor:
@@ -88,14 +89,13 @@ class Restricted:
 
 
 class MeteredObjective:
-    """Counts passes per image, enforces a hard budget of forwards, and notices non-finite losses and gradients.
+    """Counts passes per image, enforces a hard budget of forwards, and notices losses and gradients that are of no use.
 
     An image whose budget is spent is not shown to the model any more: its verdicts are ``loss = -inf, margin = 1, success =
-    False``, so no attack can profit from further calls.
+    False``, so no attack can profit from further calls. An image may occur several times among ``rows``.
 
     Attributes:
         forwards, backwards: (B,) int64 on the CPU.
-        failed: (B,) bool, a loss or gradient of the image was not finite.
     """
 
     def __init__(self, objective: Objective, max_forwards: int | None = None):
@@ -107,30 +107,44 @@ class MeteredObjective:
         self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
         self.backwards = torch.zeros_like(self.forwards)
         self._reserve = 0
-        self.failed = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+        self._broken, self._sloped = torch.zeros(2, len(self.images), dtype=torch.int64, device=self.images.device)
+
+    @property
+    def failed(self) -> Tensor:
+        """(B,) bool, a loss or gradient of the image was not finite."""
+        return self._broken > 0
+
+    @property
+    def flat(self) -> Tensor:
+        """(B,) bool, gradients of the image were taken and all of them were zero everywhere."""
+        return (self.backwards > 0).to(self._sloped.device) & (self._sloped == 0)
 
     @cached_property
     def clean(self) -> Verdict:
         """The verdict on the clean images; costs one forward the first time."""
         verdict = self.objective.clean
         self.forwards += 1
-        self.failed |= ~verdict.loss.isfinite()
+        self._broken += ~verdict.loss.isfinite()
         return verdict
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         if self.max_forwards is None:
             return self._query(x, rows)
-        allowed = (self.forwards[rows] < self.max_forwards - self._reserve).nonzero()[:, 0]
+        earlier = (rows[:, None] == rows).tril(-1).sum(1)  # candidates of the same image before this one
+        allowed = (self.forwards[rows] + earlier < self.max_forwards - self._reserve).nonzero()[:, 0]
         # Zero times x keeps the graph connected, so that an attack may still ask for a (zero) gradient.
         nothing = x.flatten(1).sum(1) * 0
-        loss, margin = nothing - torch.inf, nothing + 1
+        loss, margin, logits = nothing - torch.inf, nothing + 1, None
         success = torch.zeros_like(loss, dtype=torch.bool)
+        if self.clean.logits is not None:
+            logits = torch.cat([margin[:, None], nothing[:, None].expand(-1, self.clean.logits.shape[1] - 1)], 1)
         if len(allowed):
             verdict = self._query(x[allowed], rows[allowed])
             where = allowed.to(x.device)
-            loss, margin, success = (full.index_copy(0, where, part.to(full.dtype)) for full, part in
-                                     ((loss, verdict.loss), (margin, verdict.margin), (success, verdict.success)))
-        return Verdict(loss, margin, success)
+            loss, margin, success, logits = (
+                None if full is None else full.index_copy(0, where, part.to(full.dtype)) for full, part in
+                ((loss, verdict.loss), (margin, verdict.margin), (success, verdict.success), (logits, verdict.logits)))
+        return Verdict(loss, margin, success, logits)
 
     @contextmanager
     def reserved(self):
@@ -142,14 +156,20 @@ class MeteredObjective:
             self._reserve -= 1
 
     def _query(self, x: Tensor, rows: Tensor) -> Verdict:
-        self.forwards[rows] += 1
+        self.forwards.index_add_(0, rows, torch.ones_like(rows))
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(lambda grad: self._count_backward(grad, rows))
         verdict = self.objective(x, rows)
-        self.failed[rows] |= ~verdict.loss.isfinite()
+        _count(self._broken, rows, ~verdict.loss.isfinite())
         return verdict
 
     def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
-        self.backwards[rows] += 1
-        self.failed[rows] |= ~grad.flatten(1).sum(1).isfinite()  # one cheap pass: NaN and inf survive a sum
+        self.backwards.index_add_(0, rows, torch.ones_like(rows))
+        ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])  # cheap on every device; NaN and inf survive it
+        _count(self._broken, rows, ~ends.isfinite().all(0))
+        _count(self._sloped, rows, (ends != 0).any(0))
+
+
+def _count(counter: Tensor, rows: Tensor, which: Tensor) -> None:
+    counter.index_put_((rows,), which.to(counter.dtype), accumulate=True)

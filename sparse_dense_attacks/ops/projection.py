@@ -1,4 +1,6 @@
 """Projections onto sparsity budgets and the image box."""
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -7,12 +9,12 @@ from ..errors import InputError
 __all__ = ['box_bounds', 'pixel_budget', 'top_k']
 
 
-def pixel_budget(k: int | float, region: Tensor, keys: list | None = None, unit: str = 'pixels') -> Tensor:
+def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = None, unit: str = 'pixels') -> Tensor:
     """The number of pixels each image may change.
 
     Args:
-        k: a count when int, a share of the region when a float in (0, 1).
-        region: (B, 1, H, W) bool, pixels that may change.
+        k: a count when int, a share of the region when a float in (0, 1), or a dict from key to count.
+        region: (B, C, H, W) bool, what may change.
         keys: names of the images for the error; positions in the batch by default.
         unit: what ``region`` is a mask of, for the error.
 
@@ -23,15 +25,26 @@ def pixel_budget(k: int | float, region: Tensor, keys: list | None = None, unit:
         InputError: ``k`` exceeds the region of an image.
     """
     room = region.flatten(1).sum(1)
+    if isinstance(k, Mapping):
+        missing = [key for key in keys if key not in k]
+        if missing:
+            raise InputError(f'k has no entry for image {missing[0]}; it names {len(k)} images')
+        k = torch.tensor([k[key] for key in keys], dtype=torch.int64, device=region.device)
+        return _fitting(k, room, keys, unit)
     if isinstance(k, float):
         share = (room.double() * k + 1e-6).long()  # 0.009 of 3000 is 27 pixels although 3000 * 0.009 falls short of 27
         return share.clamp(min=1).minimum(room)
+    return _fitting(torch.full_like(room, k), room, keys, unit)
+
+
+def _fitting(k: Tensor, room: Tensor, keys: list | None, unit: str) -> Tensor:
     short = (room > 0) & (room < k)
     if short.any():
         b = int(short.nonzero()[0])
         name = b if keys is None else keys[b]
-        raise InputError(f'k = {k} {unit}, but only {int(room[b])} {unit} of image {name} may change; lower k or make it a share')
-    return torch.full_like(room, k).minimum(room)
+        raise InputError(f'k = {int(k[b])} {unit}, but only {int(room[b])} {unit} of image {name} may change; lower k or make '
+                         'it a share')
+    return k.minimum(room)
 
 
 def top_k(scores: Tensor, k: Tensor, k_max: int) -> tuple[Tensor, Tensor]:

@@ -3,15 +3,17 @@ from torch import nn
 
 from ..errors import InputError
 from .torch import TorchClassifier
+from .torch_segmenter import TorchSegmenter
 
-__all__ = ['TorchClassifier', 'wrap']
+__all__ = ['TorchClassifier', 'TorchSegmenter', 'wrap']
 
 
-def wrap(model: nn.Module, **options):
+def wrap(model: nn.Module, boxes_follow_resize: bool = False, **options):
     """The victim for a model built by an OpenMMLab library.
 
     Args:
-        model: an mmdet detector.
+        model: an mmdet detector, mmseg segmenter or mmpretrain classifier.
+        boxes_follow_resize: see :class:`~sparse_dense_attacks.victims.mmdet.MMDetDetector`; other tasks have no boxes.
         options: arguments of the victim class.
 
     Raises:
@@ -20,5 +22,12 @@ def wrap(model: nn.Module, **options):
     libraries = {base.__module__.partition('.')[0] for base in type(model).__mro__}
     if 'mmdet' in libraries:
         from .mmdet import MMDetDetector
-        return MMDetDetector(model, **options)
-    raise InputError(f'{type(model).__module__}.{type(model).__name__} is no model of a supported library (mmdet)')
+        return MMDetDetector(model, boxes_follow_resize=boxes_follow_resize, **options)
+    if 'mmseg' in libraries:
+        from .mmseg import MMSegSegmenter
+        return MMSegSegmenter(model, **options)
+    if 'mmpretrain' in libraries:
+        from .mmpretrain import MMPretrainClassifier
+        return MMPretrainClassifier(model, **options)
+    raise InputError(f'{type(model).__module__}.{type(model).__name__} is no model of a supported library '
+                     '(mmdet, mmseg, mmpretrain)')

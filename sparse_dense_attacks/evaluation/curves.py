@@ -1,0 +1,53 @@
+"""Success against the budget, from the smallest success known for each image."""
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ['draw_curves', 'success_at']
+
+
+def success_at(budgets: Sequence[int], sizes: Sequence[int], success: Sequence[bool]) -> np.ndarray:
+    """Share of images that are broken within each budget.
+
+    An image broken with n changes is broken with every budget of at least n, so the results of one minimum attack, or of a
+    search over the budget, give the whole curve.
+
+    Args:
+        budgets: pixels, elements or groups.
+        sizes: l0 of each image's result, in the same unit.
+        success: whether that result is a success; one entry for every image of the denominator.
+
+    Returns:
+        (len(budgets),) float in [0, 1]; NaN without images.
+    """
+    broken = np.sort(np.asarray(sizes)[np.asarray(success, dtype=bool)])
+    return np.searchsorted(broken, budgets, side='right') / (len(success) or np.nan)
+
+
+def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], path: str | Path, unit: str = 'pixels',
+                title: str = '') -> None:
+    """A chart of success against the budget.
+
+    Args:
+        results: for every attack its ``sizes`` and ``success`` as in :func:`success_at`.
+        path: where the picture goes; its ending is the format.
+        unit: what ``sizes`` count.
+        title: heading.
+    """
+    from matplotlib.figure import Figure  # not pyplot, which would choose a window system
+
+    figure = Figure(figsize=(9, 5.5), layout='constrained')
+    axes = figure.subplots()
+    largest = max((max(sizes, default=1) for sizes, _ in results.values()), default=1)
+    budgets = np.arange(1, largest + 1)
+    styles = [(colour, line) for line in ('-', '--', ':', '-.') for colour in (f'C{i}' for i in range(10))]
+    for (name, (sizes, success)), (colour, line) in zip(results.items(), styles, strict=False):
+        axes.step(budgets, success_at(budgets, sizes, success), where='post', color=colour, linestyle=line, label=name)
+    axes.set(xscale='log', xlabel=f'budget in {unit}', ylabel='images broken', ylim=(-0.02, 1.02), xlim=(0.95, largest * 1.05),
+             title=title)
+    axes.yaxis.set_major_formatter('{x:.0%}')
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.grid(alpha=0.3)
+    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.savefig(path, dpi=130)
