@@ -1,6 +1,7 @@
 """Measure attacks: their strength on real images, and their cost against the bare model, as ratios within one run.
 
     python tools/benchmark.py cifar10                     every attack on ResNet-20, beside adversarial-library's (make env-bench)
+    python tools/benchmark.py detector                    every attack on a detector (YOLOX-nano and 16 COCO images)
     python tools/benchmark.py memory                      peak memory after 10 and after 1000 iterations
     python tools/benchmark.py overhead configs/coco/spgd_yolox-nano_coco.py --batch-size 8
 """
@@ -88,39 +89,96 @@ def suite(steps: int, queries: int) -> dict[str, Attack]:
     return attacks
 
 
+def detector_suite(steps: int, queries: int, k: int) -> dict[str, Attack]:
+    """What `detector` measures: the minimum question in pixels, and the budget question with k pixels or a few groups."""
+    budget = dict(k=k, steps=steps)
+    return {
+        'SigmaZero pixel': SigmaZero(steps=steps, unit='pixel'),
+        'SigmaZero': SigmaZero(steps=steps),
+        'ASLO pixel': ASLO(steps=steps, unit='pixel'),
+        'GSE': GSE(mu=0.1, sigma=0.05, k_hat=50, q=0.9, iters=steps, search_steps=6),
+        'WIFGSM': WIFGSM(steps=steps),
+        'search SparsePGD': BudgetSearch(SparsePGD(**budget), searches=6),
+        f'SparsePGD k={k}': SparsePGD(**budget),
+        f'SparsePGD unprojected k={k}': SparsePGD(**budget, gradient='unprojected'),
+        f'SparseRS k={k}': SparseRS(k=k, steps=queries),
+        f'SparseAutoAttack k={k}': SparseAutoAttack(**budget, queries=queries),
+        f'PGD0 k={k}': PGD0(**budget),
+        f'RandomPixels k={k}': RandomPixels(**budget),
+        'five rows': StructuredSparsePGD(k=5, steps=steps, kernel='row'),
+        'five columns': StructuredSparsePGD(k=5, steps=steps, kernel='column'),
+        'five 8x8 patches': StructuredSparsePGD(k=5, steps=steps, kernel=Patch(8, 8)),
+    }
+
+
 def cifar10(args: argparse.Namespace) -> None:
-    """Strength and cost of every attack on correctly classified CIFAR-10 images; attacks measured before are not run again."""
+    """Strength and cost of every attack on the CIFAR-10 images that the model gets right."""
     model, images, labels = load_cifar(args.model)
     with torch.no_grad():
         right = model(images).argmax(1) == labels
     images, labels = images[right][:args.images], labels[right][:args.images]
-    settings = dict(model=args.model, images=len(images), seed=args.seed, eight_bit=args.eight_bit, batch_size=args.batch_size)
-    args.out.mkdir(parents=True, exist_ok=True)
-    store = args.out / 'cifar10.json'
-    known = json.loads(store.read_text()) if store.exists() else {}
-    console, chosen = Console(), suite(args.steps, args.queries)
+    options = dict(seed=args.seed, batch_size=args.batch_size, eight_bit=args.eight_bit)
     if not importlib.util.find_spec('adv_lib'):
-        console.print('adversarial-library is not installed, so its attacks are left out; `make env-bench` installs it')
-    chosen = {name: a for name, a in chosen.items() if not args.only or any(word in name for word in args.only)}
+        Console().print('adversarial-library is not installed, so its attacks are left out; `make env-bench` installs it')
+
+    def measure(one: Attack) -> dict:
+        recorded = Recorded(model)
+        result, spent = _clock(lambda: attack(recorded, images, labels, one, **options))
+        _, bare = _clock(lambda: replay(model, images, labels, recorded.calls))
+        return measured(result, images) | dict(over_bare=spent / bare)
+
+    title = f'{args.model}, {len(images)} images, {"8-bit" if args.eight_bit else "float"} attacks, seed {args.seed}'
+    compare(suite(args.steps, args.queries), measure, args, dict(model=args.model, images=len(images), **options), title)
+
+
+def detector(args: argparse.Namespace) -> None:
+    """Every core with the goal of a config on its first images: success, how few pixels, and how they lie."""
+    runner = prepare([args.config, '--limit', str(args.limit), '--work-dir', str(args.out / 'run'), '--cfg-options',
+                      f'test_dataloader.batch_size={args.batch_size}'])
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    attacker, batches = runner.test_loop.attacker, list(runner.test_loop.dataloader)
+
+    def measure(one: Attack) -> dict:
+        rows: dict[str, list] = {}
+        for batch in batches:
+            with attacker.victim.session(), torch.enable_grad():
+                scene = attacker.victim.open(batch)
+                result = one(attacker.goal.objective(scene), args.seed)
+            counted = result.clean_correct & result.defined
+            for name, values in measured(result, scene.images).items():
+                rows.setdefault(name, []).extend(v for v, c in zip(values, counted.tolist(), strict=True) if c)
+        return rows
+
+    title = f'{args.config}, {type(attacker.goal).__name__}, {args.limit} images, 8-bit, seed {args.seed}'
+    compare(detector_suite(args.steps, args.queries, args.k), measure, args,
+            dict(config=args.config, limit=args.limit, goal=repr(attacker.goal), seed=args.seed), title)
+
+
+def compare(attacks: dict[str, Attack], measure, args: argparse.Namespace, settings: dict, title: str) -> None:
+    """Measure attacks, show a table and draw a chart; what an earlier run measured is not measured again.
+
+    Args:
+        measure: from an attack to a dict of columns, one entry per image.
+        settings: all beside the attack that the figures depend on.
+    """
+    chosen = {name: one for name, one in attacks.items() if not args.only or any(word in name for word in args.only)}
     if not chosen:
-        raise InputError(f'no attack is called {" or ".join(args.only)}: {", ".join(suite(1, 1))}')
+        raise InputError(f'no attack is called {" or ".join(args.only)}: {", ".join(attacks)}')
+    args.out.mkdir(parents=True, exist_ok=True)
+    store, console = args.out / f'{args.command}.json', Console()
+    known = json.loads(store.read_text()) if store.exists() else {}
     for name, one in track(chosen.items(), 'measuring', console=Console(stderr=True)):
         setup = settings | dict(attack=repr(one))
-        if known.get(name, {}).get('setup') == setup:
-            continue
-        recorded = Recorded(model)
-        options = dict(seed=args.seed, batch_size=args.batch_size, eight_bit=args.eight_bit)
-        result, spent = _clock(lambda one=one, to=recorded, options=options: attack(to, images, labels, one, **options))
-        _, bare = _clock(lambda to=recorded: replay(model, images, labels, to.calls))
-        known[name] = dict(setup=setup, **measured(result, images), seconds=spent / len(images), over_bare=spent / bare)
-        part = store.with_suffix('.part')
-        part.write_text(json.dumps(known, indent=1))
-        part.replace(store)  # a killed run leaves what was measured before
-    show(console, {name: known[name] for name in chosen}, f'{args.model}, {len(images)} images, '
-         f'{"8-bit" if args.eight_bit else "float"} attacks, seed {args.seed}')
+        if known.get(name, {}).get('setup') != setup:
+            known[name] = dict(setup=setup, **measure(one))
+            part = store.with_suffix('.part')
+            part.write_text(json.dumps(known, indent=1))
+            part.replace(store)  # a killed run leaves what was measured before
+    show(console, {name: known[name] for name in chosen}, title)
     curves = {name: (known[name]['l0_pixels'], known[name]['success_8bit']) for name in chosen}
-    draw_curves(curves, args.out / 'cifar10.png', title=f'{args.model}, {len(images)} images, judged on 8 bits')
-    console.print(f'results in {store}, chart in {args.out / "cifar10.png"}')
+    draw_curves(curves, store.with_suffix('.png'), title=title)
+    console.print(f'results in {store}, chart in {store.with_suffix(".png")}')
 
 
 def load_cifar(name: str) -> tuple[nn.Module, Tensor, Tensor]:
@@ -182,7 +240,8 @@ def show(console: Console, rows: dict[str, dict], title: str) -> None:
         cells = [median('l0_elements'), mean('l0_elements'), median('l0_pixels'), mean('l0_pixels'), mean('clusters'),
                  mean('windows'), statistics.fmean(row['forwards']), statistics.fmean(row['backwards'])]
         rates = (f'{statistics.fmean(row[key]):.3f}' for key in ('success', 'success_8bit'))
-        table.add_row(name, *rates, *(f'{cell:.4g}' for cell in cells), f'{row["over_bare"]:.2f}')
+        ratio = f'{row["over_bare"]:.2f}' if 'over_bare' in row else '-'
+        table.add_row(name, *rates, *(f'{cell:.4g}' for cell in cells), ratio)
     console.print(table)
 
 
@@ -294,6 +353,18 @@ def run(argv: list[str] | None = None) -> None:
     command.add_argument('--eight-bit', action='store_true', help='attack 8-bit images; float by default, as published codes do')
     command.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
     command.set_defaults(call=cifar10)
+
+    command = commands.add_parser('detector', help='every core on the first images of a detector config')
+    command.add_argument('config', nargs='?', default='configs/coco/spgd_yolox-nano_coco.py')
+    command.add_argument('--limit', type=int, default=16)
+    command.add_argument('--batch-size', type=int, default=8)
+    command.add_argument('--steps', type=int, default=100)
+    command.add_argument('--queries', type=int, default=500, help='of Sparse-RS')
+    command.add_argument('--k', type=int, default=300, help='pixels')
+    command.add_argument('--only', nargs='+', help='attacks whose names contain one of these words')
+    command.add_argument('--seed', type=int, default=0)
+    command.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
+    command.set_defaults(call=detector)
 
     command = commands.add_parser('memory', help='peak memory over that of the bare model')
     command.add_argument('--steps', type=int, nargs='+', default=[10, 1000])

@@ -4,9 +4,11 @@ import dataclasses
 import errno
 import hashlib
 import importlib.util
+import inspect
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -90,7 +92,7 @@ def prepare(argv: list[str] | None = None) -> Runner:
     cfg.load_from = weights
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    options = {name: cfg.pop(name) for name in ('seed', 'eight_bit', 'max_forwards') if name in cfg}
+    options = {name: cfg.pop(name) for name in ('seed', 'eight_bit', 'max_forwards', 'victim') if name in cfg}
     pictures = cfg.pop('pictures', 8)
     digest = file_digest(weights) if weights else 'random weights'
     dataset = {name: value for name, value in cfg.test_dataloader.dataset.to_dict().items() if name != 'indices'}
@@ -208,9 +210,14 @@ def check_ops() -> None:
         raise InputError(f'mmcv ops do not work ({_one_line(error)}); run: python tools/doctor.py') from error
 
 
-def describe(component) -> dict:
-    """Class name and hyper-parameters of an attack or goal."""
-    return {'type': type(component).__name__, **dataclasses.asdict(component)}
+def describe(component):
+    """Class name and hyper-parameters of an attack or goal, and of the attacks, kernels and functions within."""
+    if dataclasses.is_dataclass(component):
+        fields = {field.name: describe(getattr(component, field.name)) for field in dataclasses.fields(component)}
+        return {'type': type(component).__name__, **fields}
+    if isinstance(component, Mapping):
+        return {str(key): describe(value) for key, value in component.items()}
+    return f'{component.__module__}.{component.__qualname__}' if inspect.isroutine(component) else component
 
 
 def file_digest(path: str) -> str:

@@ -1,0 +1,100 @@
+"""The scripts that compare attacks: reports of finished runs, and the benchmark's tables."""
+import argparse
+import importlib.util
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from sparse_dense_attacks import GSE, PGD0, BudgetSearch, ForeignAttack, InputError, SigmaZero
+from sparse_dense_attacks.engine.launch import describe
+from sparse_dense_attacks.engine.store import Record, ResultStore
+
+pytestmark = pytest.mark.openmmlab
+TOOLS = Path(__file__).parents[1] / 'tools'
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', TOOLS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def finished(tmp_path):
+    folder = tmp_path / 'run'
+    store = ResultStore(folder)
+    store.start(dict(identity=dict(attack=describe(SigmaZero()), goal=dict(type='Vanish'))))
+    for key, success, right, pixels in (('a', True, True, 5), ('b', False, True, 0), ('c', True, True, 40), ('d', True, False, 0),
+                                        ('e', None, False, 0)):
+        store.add(Record(key, success, success, right, l0_pixels=pixels))
+    store.write_json('metrics.json', {'clean/mAP': 0.5, 'adv/mAP': 0.25, 'attack/images': 5})
+    return folder
+
+
+def test_report_of_a_finished_run(finished, tmp_path, capsys):
+    tool('report').run([str(finished), '--out', str(tmp_path / 'out')])
+    table = (tmp_path / 'out/report.md').read_text().splitlines()
+    assert table[-1] == ('| run | SigmaZero | Vanish | 3 | 0.667 | 22.5 | mAP 0.500 -> 0.250 '
+                         '| 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
+    assert (tmp_path / 'out/curves.png').stat().st_size > 1000 and 'report.md' in capsys.readouterr().out
+
+
+def test_report_refuses_a_folder_without_a_run(tmp_path):
+    with pytest.raises(InputError, match='holds no run'):
+        tool('report').run([str(tmp_path)])
+
+
+def test_description_of_nested_attacks_names_every_part():
+    search = describe(BudgetSearch(PGD0(k=5)))
+    assert search['base']['type'] == 'PGD0' and search['base']['k'] == 5
+    assert describe(ForeignAttack(torch.sign, dict(a=GSE())))['options']['a']['type'] == 'GSE'
+    assert 'sign' in describe(ForeignAttack(torch.sign))['function']
+
+
+def columns(success, l0):
+    counts = ('l0_elements', 'l0_pixels', 'clusters', 'windows', 'forwards', 'backwards')
+    return dict(success=success, success_8bit=success) | dict.fromkeys(counts, l0)
+
+
+def test_benchmark_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
+    benchmark, measured = tool('benchmark'), []
+
+    def measure(one):
+        measured.append(one)
+        return columns([True, True, False], [3, 9, 2])
+
+    args = argparse.Namespace(only=None, out=tmp_path, command='cifar10')
+    attacks = {'first': PGD0(k=3), 'second': PGD0(k=4)}
+    benchmark.compare(attacks, measure, args, dict(seed=0), 'title')
+    benchmark.compare(attacks | {'second': PGD0(k=5)}, measure, args, dict(seed=0), 'title')
+    assert measured == [PGD0(k=3), PGD0(k=4), PGD0(k=5)], 'only what changed is measured again'
+    benchmark.compare(attacks, measure, args, dict(seed=1), 'title')
+    assert len(measured) == 5 and set(json.loads((tmp_path / 'cifar10.json').read_text())) == {'first', 'second'}
+    assert (tmp_path / 'cifar10.png').stat().st_size > 1000
+    with pytest.raises(InputError, match='no attack is called third: first, second'):
+        benchmark.compare(attacks, measure, argparse.Namespace(only=['third'], out=tmp_path, command='cifar10'), {}, '')
+
+
+def test_failures_count_as_infinitely_many_in_the_median_and_not_in_the_mean():
+    console = Console(width=200, record=True, file=io.StringIO())
+    rows = {'half': columns([True, False, False], [3, 0, 0]), 'most': columns([True, True, False], [4, 6, 0])}
+    tool('benchmark').show(console, rows, '')
+    half, most = (line.split('│')[1:-1] for line in console.export_text().splitlines() if 'half' in line or 'most' in line)
+    assert [cell.strip() for cell in half[1:5]] == ['0.333', '0.333', 'inf', '3']
+    assert [cell.strip() for cell in most[1:5]] == ['0.667', '0.667', '6', '5']
+
+
+@pytest.mark.real
+@pytest.mark.skipif('SDA_ASSETS' not in os.environ, reason='SDA_ASSETS is not set: no CIFAR-10 weights and images')
+def test_benchmark_on_real_weights(tmp_path):
+    options = ['--images', '4', '--steps', '20', '--only', 'SigmaZero', 'PGD0 k=10']
+    tool('benchmark').run(['cifar10', *options, '--out', str(tmp_path)])
+    rows = json.loads((tmp_path / 'cifar10.json').read_text())
+    assert set(rows) == {'SigmaZero', 'SigmaZero pixel', 'PGD0 k=10'} and rows['SigmaZero']['forwards'] == [21] * 4
+    assert max(rows['PGD0 k=10']['l0_pixels']) <= 10 and rows['SigmaZero']['over_bare'] > 0
