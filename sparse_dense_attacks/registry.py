@@ -41,7 +41,11 @@ class Registry:
         self._classes: dict[str, type] = {}
 
     def register_module(self) -> Callable[[type], type]:
+        """Class decorator; a name that another class has already is refused with a KeyError, as mmengine does."""
         def register(cls):
+            known = self._classes.get(cls.__name__)
+            if known and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):  # the same again: a reload
+                raise KeyError(f"{self.name} '{cls.__name__}' is registered already, by {known.__module__}")
             self._classes[cls.__name__] = cls
             return cls
         return register

@@ -28,8 +28,14 @@ class Attack:
     counts.
     """
 
-    def run(self, objective: Objective, rng: ImageRNG) -> Tensor:
-        """Adversarial images (B, C, H, W) for ``objective.images``."""
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        """Adversarial images (B, C, H, W) for ``objective.images``.
+
+        Args:
+            objective: metered; beside what every :class:`Objective` offers, ``failed`` (B,) bool marks images that are of no more
+                use, and within ``reserved()`` one forward per image is held back to judge a result with.
+            rng: the images' generators.
+        """
         raise NotImplementedError
 
     def wanted(self, clean: Verdict) -> Tensor:
