@@ -4,6 +4,7 @@ Importing the package needs torch only. If mmengine is installed, our hooks and 
 """
 import importlib.util
 
+from .api import attack
 from .attacks import (
     ASLO,
     GSE,
@@ -11,6 +12,8 @@ from .attacks import (
     WIFGSM,
     ASLOAddOn,
     Attack,
+    BudgetSearch,
+    ForeignAttack,
     RandomPixels,
     SigmaZero,
     SparseAutoAttack,
@@ -19,7 +22,7 @@ from .attacks import (
     StructuredSparsePGD,
 )
 from .errors import InputError
-from .objectives import DetectorLoss, Untargeted, Vanish
+from .objectives import DetectorLoss, Fabricate, Mislabel, Targeted, TargetedPixels, Untargeted, UntargetedPixels, Vanish
 from .registry import ATTACKS, GOALS, KERNELS, VICTIMS
 from .types import AttackResult, Boxes, Verdict
 
@@ -29,5 +32,6 @@ if importlib.util.find_spec('mmengine'):
 __version__ = '0.1.0'
 
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn', 'Attack', 'AttackResult',
-           'Boxes', 'DetectorLoss', 'InputError', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS',
-           'StructuredSparsePGD', 'Untargeted', 'Vanish', 'Verdict']
+           'Boxes', 'BudgetSearch', 'DetectorLoss', 'Fabricate', 'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels',
+           'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'Targeted', 'TargetedPixels',
+           'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

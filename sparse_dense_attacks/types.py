@@ -66,6 +66,9 @@ class AttackResult:
         forwards, backwards: (B,) int64, passes the attack spent on the image (the final re-check is not among them).
         seconds: (B,) float, time of the attack, shared out in proportion to the forwards.
         failed: (B,) bool, loss or gradient became non-finite; the image is reported as not broken.
+        share: (B,) float64, share of the image's parts (objects, pixels of a label map) that are as the goal wants them, on the
+            image rounded to 8 bits; NaN for goals without parts.
+        parts: (B,) int64, how many parts count; 0 for goals without.
     """
     images: Tensor
     success: Tensor
@@ -80,3 +83,5 @@ class AttackResult:
     backwards: Tensor
     seconds: Tensor
     failed: Tensor
+    share: Tensor
+    parts: Tensor

@@ -64,3 +64,10 @@ def test_bad_input_is_one_clear_line(arguments, options, message):
     with pytest.raises(InputError, match=message) as error:
         attack(*arguments, **options)
     assert '\n' not in str(error.value)
+
+
+def test_what_undoing_a_normalisation_leaves_behind_is_accepted():
+    images = IMAGES.clone()
+    images[:, :, 0, 0], images[:, :, 1, 1] = -2.98e-8, 1 + 1.2e-7
+    result = attack(MODEL, images, LABELS, 'sparse_pgd', k=3, steps=10, eight_bit=False)
+    assert result.images.min() >= 0 and result.images.max() <= 1 and (result.l0_pixels <= 3).all()

@@ -21,7 +21,7 @@ from helpers import (
 from PIL import Image
 from torch import nn
 
-from sparse_dense_attacks import ATTACKS, PGD0, InputError, RandomPixels, SparsePGD, Untargeted, Vanish
+from sparse_dense_attacks import PGD0, InputError, RandomPixels, SparsePGD, Untargeted, Vanish
 from sparse_dense_attacks.attacks import Attack, ImageRNG, SparseAutoAttack, SparseRS, StructuredSparsePGD, cascade
 from sparse_dense_attacks.objectives import EightBit, MeteredObjective
 from sparse_dense_attacks.ops import count_pixels
@@ -279,7 +279,7 @@ def test_early_stop_ends_the_image_at_its_first_success(attack):
     judge = Watched(judge.scene)
     result = attack(k=3, steps=20)(judge)
     for b in range(7):
-        seen = [verdict[b] for verdict in verdicts if b in verdict][:result.forwards[b] - 1]  # without the clean look and the re-check
+        seen = [verdict[b] for verdict in verdicts if b in verdict][:result.forwards[b] - 1]  # no clean look, no re-check
         assert not any(seen[:-1]) and seen[-1] == result.success[b]
     assert len(result.forwards.unique()) > 2, 'the batch has images that stop at different times'
 
@@ -672,6 +672,23 @@ def test_mask_that_cannot_change_is_drawn_anew_at_the_same_pace(patience):
     rng = SpyRNG(script, script.calls)
     SparsePGD(k=16, steps=20, patience=patience).run(script, rng)
     assert [call for call, _ in rng.drawn[1:]] == list(range(patience + 1, 21, patience + 1))
+
+
+def test_every_mask_lies_in_the_region():
+    script = Script(1, (1, 6, 6), lambda row, call: torch.zeros(1, 6, 6))
+    script.region[..., 2:] = False
+    SparsePGD(k=5, steps=12, patience=1).run(script, ImageRNG(0, [0], script.region))
+    masks = [(z != 0.5)[0, 0] for z in script.candidates]
+    assert all(mask.sum() == 5 and not mask[:, 2:].any() for mask in masks)
+    assert len({tuple(mask.flatten().tolist()) for mask in masks}) > 4, 'drawn anew'
+
+
+@pytest.mark.parametrize('attack', [SparsePGD(k=100, steps=1), PGD0(k=100, steps=1)], ids=lambda a: type(a).__name__)
+def test_magnitudes_start_anywhere_in_the_box(attack):
+    script = Script(1, (1, 10, 10), lambda row, call: torch.zeros(1, 10, 10))
+    attack.run(script, ImageRNG(0, [0], script.region))
+    start = script.candidates[0]
+    assert start.min() < 0.05 and start.max() > 0.95 and 0.4 < start.mean() < 0.6
 
 
 def test_no_stale_gradient_meets_a_new_mask():

@@ -14,7 +14,7 @@ from torch import nn
 from zoo import FAMILIES, SIZES, Family, build, make_batch
 
 from sparse_dense_attacks.errors import InputError
-from sparse_dense_attacks.objectives.detection import DetectorLoss, Vanish
+from sparse_dense_attacks.objectives.detection import DetectorLoss, Fabricate, Mislabel, Vanish, iou
 from sparse_dense_attacks.types import Boxes
 from sparse_dense_attacks.victims.context import evaluating, frozen_training, untouched_rng
 from sparse_dense_attacks.victims.mmdet import MMDetDetector
@@ -107,6 +107,88 @@ def test_masks_follow_the_content_not_the_letterbox(mask_rcnn):
     assert np.array_equal(masks, expected)
 
 
+def test_objects_are_the_pixels_of_boxes_or_masks(retinanet, mask_rcnn):
+    """A pixel belongs to a box when its centre does; nothing outside the region belongs to an object."""
+    boxes = torch.tensor([[20.4, 30, 60, 49.6], [50, 40, 300, 45], [5, 5, 5, 9]])
+    batch = make_batch([(boxes, torch.tensor([0, 1, 2])), (boxes[:0], boxes[:0, 0].long())])
+    scene = MMDetDetector(retinanet).open(batch)
+    expected = torch.zeros_like(scene.region)
+    expected[0, 0, 30:50, 20:60] = expected[0, 0, 40:45, 50:100] = True
+    assert torch.equal(scene.objects, expected)
+
+    batch = letterboxed(masks=True)
+    batch['data_samples'][0].gt_instances.masks.masks[:, 15:20] = 0  # in coordinates of the original image, half the size
+    scene = MMDetDetector(mask_rcnn, use_masks=True).open(batch)
+    expected = torch.zeros_like(scene.region)
+    expected[..., 40:50, 20:60] = True
+    assert torch.equal(scene.objects, expected)
+    assert MMDetDetector(mask_rcnn).open(batch).objects.sum() == 20 * 40
+
+
+def test_objects_of_padded_masks(mask_rcnn):
+    """The preprocessor pads masks to a multiple of 32, beyond the batch."""
+    victim = MMDetDetector(mask_rcnn, use_masks=True)
+    scene = victim.open(make_batch([(BOX, LABEL), (BOX[:0], LABEL[:0])], masks=True))
+    assert scene.objects.shape == scene.region.shape
+    assert scene.objects[0, 0, 30:50, 20:60].all() and scene.objects.sum() == 20 * 40
+
+
+def without_annotations(batch):
+    for sample in batch['data_samples']:
+        sample.gt_instances = InstanceData()
+    return batch
+
+
+@pytest.mark.parametrize('family', ['faster_rcnn', 'yolox', 'mask_rcnn', 'solov2', 'detr', 'mask2former'])
+def test_predictions_are_the_truth_of_images_without_annotations(family):
+    """They are what ``test_step`` predicts for each image alone, in input coordinates, and the detector finds its own truth."""
+    model = build(FAMILIES[family])
+    batch = make_batch(scale=2.0)
+    with torch.no_grad():
+        predicted = [model.test_step({name: [copy.deepcopy(values[b])] for name, values in batch.items()})[0].pred_instances
+                     for b in range(2)]
+    thr = float(torch.cat([p.scores for p in predicted]).sort().values[-5])
+    victim = MMDetDetector(model, reference='prediction', reference_thr=thr, use_masks='masks' in predicted[0])
+    with victim.session():
+        scene = victim.open(without_annotations(batch))
+        assert all(len(s.gt_instances) == 0 and s.scale_factor == (2.0, 2.0) and 'pred_instances' not in s
+                   for s in batch['data_samples'])
+        assert scene.truth.valid.sum() == sum((p.scores >= thr).sum() for p in predicted) >= 5
+        for b, p in enumerate(predicted):
+            keep = p.scores >= thr
+            boxes = scene.truth.boxes[b][scene.truth.valid[b]]
+            assert torch.equal(scene.truth.labels[b][scene.truth.valid[b]], p.labels[keep].long())
+            if p.bboxes.any():
+                near = iou(boxes[None], p.bboxes[None, keep] * 2)[0].diagonal() if keep.any() else torch.ones(1)
+                assert (near > 0.9).all()
+            if victim.use_masks and keep.any():
+                assert scene.objects[b].any()
+        judge = Vanish(score_thr=thr / 2).objective(scene)
+        assert torch.equal(judge.counted, scene.truth.valid)
+        loss, _ = scene.losses(scene.images, BOTH)
+        assert loss.isfinite().all()
+
+
+def test_predictions_replace_annotations(retinanet):
+    """And do not depend on the neighbours in the batch."""
+    victim = MMDetDetector(retinanet, reference='prediction', reference_thr=0.0)
+    with victim.session():
+        together = victim.open(make_batch()).truth
+        alone = victim.open({name: values[1:] for name, values in make_batch().items()}).truth
+    assert together.valid.sum() > 2
+    assert torch.equal(together.boxes[1][together.valid[1]], alone.boxes[0]) and alone.valid.all()
+
+
+def test_class_names_come_from_the_model_or_the_user(retinanet, monkeypatch):
+    assert MMDetDetector(retinanet).open(make_batch()).classes is None
+    monkeypatch.setattr(retinanet, 'dataset_meta', dict(classes=('a', 'b', 'c', 'd')), raising=False)
+    assert MMDetDetector(retinanet).open(make_batch()).classes == ('a', 'b', 'c', 'd')
+    scene = MMDetDetector(retinanet, classes=('w', 'x', 'y', 'z')).open(make_batch())
+    assert scene.classes == ('w', 'x', 'y', 'z') and scene.num_classes == 4
+    with MMDetDetector(retinanet).session():
+        assert Mislabel(target='y').objective(scene).target == 2
+
+
 # What the network sees
 
 @pytest.mark.parametrize('family', ['retinanet', 'yolox', 'detr'])
@@ -146,6 +228,26 @@ def test_vanish_gradient_agrees_with_finite_differences(monkeypatch):
             with torch.no_grad():
                 ahead, behind = (getattr(objective(x + sign * step * gradient.sign(), BOTH), name).sum() for sign in (1, -1))
             torch.testing.assert_close((ahead - behind) / (2 * step), gradient.abs().sum(), rtol=1e-3, atol=0)
+
+
+def test_yolox_shows_the_classes_below_the_best_of_each_box():
+    model = build(FAMILIES['yolox'])
+    victim = MMDetDetector(model)
+    with victim.session():
+        scene = victim.open(make_batch(sizes=SIZES[:1] * 2))
+        x = scene.images.clone().requires_grad_()
+        best, both, one = (scene.candidates(x, BOTH, rivals) for rivals in ((), range(4), (2,)))
+        n = best.scores.shape[1]
+        assert best.below is None
+        for found in (both, one):
+            assert torch.equal(found.scores[:, :n], best.scores) and torch.equal(found.boxes[:, n:], best.boxes)
+            assert not found.below[:, :n].any() and torch.equal(found.below[:, n:], best.scores)
+            assert (found.scores[:, n:] <= best.scores).all()
+        assert (both.labels[:, n:] != best.labels).all() and (both.scores[:, n:] > 0).all()
+        shown = one.scores[:, n:] > 0
+        assert (one.labels[:, n:][shown] == 2).all() and torch.equal(shown, best.labels != 2)
+        gradient, = torch.autograd.grad(both.scores[:, n:].sum(), x)
+        assert gradient.isfinite().all() and gradient.any()
 
 
 # Modes and traces
@@ -259,6 +361,14 @@ def test_batch_augmentations_of_training_stay_out():
     assert model.data_preprocessor.batch_augments is augments
 
 
+def test_a_box_detector_ignores_loaded_masks():
+    model = build(FAMILIES['rtmdet'])
+    victim = MMDetDetector(model)
+    with victim.session(), torch.no_grad():
+        found = [scene.losses(scene.images, BOTH)[0] for scene in (victim.open(make_batch(masks=m)) for m in (False, True))]
+    assert torch.equal(*found)
+
+
 # Errors
 
 def test_missing_annotations(retinanet):
@@ -303,11 +413,59 @@ def test_padding_on_all_sides(retinanet):
         MMDetDetector(retinanet).open(batch)
 
 
-@pytest.mark.parametrize('config', ['paa/paa_r50_fpn_1x_coco.py', FAMILIES['ssd'].config, FAMILIES['solov2'].config])
-def test_vanish_without_candidates(config):
+@pytest.mark.parametrize('goal', [Vanish(), Mislabel(), Fabricate()])
+@pytest.mark.parametrize('config', [FAMILIES['sabl'].config, 'solo/decoupled-solo_r50_fpn_1x_coco.py'])
+def test_heads_without_differentiable_candidates_are_refused_at_once(config, goal):
     victim = MMDetDetector(build(Family(config)))
-    with victim.session():
+    with victim.session(), torch.no_grad():
         scene = victim.open(make_batch())
         assert not scene.has_candidates
         with pytest.raises(InputError, match=r"use goal = dict\(type='DetectorLoss'\)"):
-            Vanish().objective(scene)
+            goal.objective(scene)
+
+
+def test_heads_that_insist_on_suppression_have_candidates():
+    """PAA's loss needs scikit-learn, so it is not among the families."""
+    victim = MMDetDetector(build(Family('paa/paa_r50_fpn_1x_coco.py')))
+    with victim.session():
+        scene = victim.open(make_batch())
+        x = scene.images.clone().requires_grad_()
+        found = scene.candidates(x, BOTH)
+        predicted = victim.model.predict(*scene._network_input(x[:1], BOTH[:1], scene.sizes[0]), rescale=False)[0].pred_instances
+        assert found.scores[0].max() == predicted.scores.max() and (found.labels[0] == 0).sum() == len(found.labels[0]) / 4
+        gradient, = torch.autograd.grad(found.scores.sum(), x)
+        assert gradient.isfinite().all() and gradient.flatten(1).any(1).all()
+
+
+def test_a_mask_head_that_finds_nothing_has_zero_gradient():
+    model = build(FAMILIES['solov2'])
+    model.mask_head.test_cfg.score_thr = 0.999
+    victim = MMDetDetector(model)
+    with victim.session():
+        judge = Fabricate().objective(victim.open(make_batch()))
+        x = judge.images.clone().requires_grad_()
+        gradient, = torch.autograd.grad(judge(x, BOTH).loss.sum(), x)
+    assert judge.eligible.all() and not gradient.any()
+
+
+def test_predictions_by_a_model_without_instances():
+    model = build(Family('panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'))
+    victim = MMDetDetector(model, reference='prediction', use_masks=True)
+    with victim.session(), pytest.raises(InputError, match='PanopticFPN predicts no'):
+        victim.open(make_batch())
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(reference='predictions'), "reference = 'predictions': did you mean 'prediction'"),
+    (dict(reference_thr=1), 'reference_thr = 1, expected')])
+def test_wrong_options(retinanet, options, message):
+    with pytest.raises(InputError, match=message):
+        MMDetDetector(retinanet, **options)
+
+
+def test_masks_that_are_not_there(retinanet):
+    with pytest.raises(InputError, match="use_masks=True, but sample '0' has no masks: set LoadAnnotations"):
+        MMDetDetector(retinanet, use_masks=True).open(make_batch())
+    victim = MMDetDetector(retinanet, use_masks=True, reference='prediction')
+    with victim.session(), pytest.raises(InputError, match='use_masks=True, but RetinaNet predicts no masks'):
+        victim.open(make_batch())

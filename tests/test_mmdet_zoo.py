@@ -18,7 +18,7 @@ from mmengine.structures import BaseDataElement
 from zoo import CONFIGS, FAMILIES, build, make_batch
 
 from sparse_dense_attacks.errors import InputError
-from sparse_dense_attacks.objectives.detection import DetectorLoss, Vanish
+from sparse_dense_attacks.objectives.detection import DetectorLoss, Fabricate, Mislabel, Vanish
 from sparse_dense_attacks.victims.mmdet import MMDetDetector
 
 pytestmark = pytest.mark.openmmlab
@@ -132,6 +132,30 @@ def test_vanish_has_a_gradient_or_is_refused(case):
     assert objective.eligible.all() and objective.defined.all()
     assert (verdict.loss < 0).all() and (verdict.margin > 0).all() and not verdict.success.any()
     check_gradients(objective, verdict, gradients)
+
+
+@pytest.mark.parametrize('goal', [Mislabel, Fabricate])
+@pytest.mark.parametrize('name', ['faster_rcnn', 'retinanet', 'yolox', 'rtmdet', 'dino', 'detr', 'solov2'])
+def test_goals_about_classes_have_a_gradient_and_judge_an_image_alone(name, goal):
+    """Boxes are fabricated on images without objects and detections: those of a random DETR all cover the whole image."""
+    case = Case(name)
+    objects, score_thr = case.seen
+    with case.victim.session(), torch.no_grad():
+        scene = case.victim.open(case.batch())
+        highest = float(scene.candidates(scene.images, torch.arange(2)).scores.max())
+    if goal is Fabricate:
+        objects, score_thr = [(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))] * 2, (1 + highest) / 2
+    goal = goal(score_thr=score_thr)
+    together, verdict, gradients = case.judge(goal, case.batch(objects))
+    assert together.eligible.all() and together.defined.all()
+    assert (verdict.margin > 0).all() and not verdict.success.any()
+    check_gradients(together, verdict, gradients)
+    with case.victim.session(), torch.no_grad():
+        batch = case.batch(objects)
+        objective = goal.objective(case.victim.open({key: values[:1] for key, values in batch.items()}))
+        alone = objective(objective.images * 0.995, torch.arange(1))
+    for key in ('loss', 'margin', 'success'):
+        torch.testing.assert_close(getattr(alone, key), getattr(verdict, key)[:1].detach())
 
 
 def test_detector_loss_has_a_gradient(case):

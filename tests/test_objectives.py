@@ -7,6 +7,7 @@ from torch import nn
 
 from sparse_dense_attacks import InputError
 from sparse_dense_attacks.objectives import EightBit, MeteredObjective, Restricted
+from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
 
 ALL = torch.arange(4)
@@ -118,6 +119,35 @@ def test_spent_budget_hides_the_image_from_the_model(plain):
     assert not grad[0].any() and grad[1].any() and not meter.failed.any()
     assert meter.forwards.tolist() == [2, 2, 1, 1] and meter.backwards.tolist() == [0, 1, 0, 0]
     assert not meter(plain.images[:2], ALL[:2]).success.any() and shown == [1, 1]
+
+
+def test_candidates_of_one_image_in_one_call_count_each(plain):
+    meter, rows = MeteredObjective(plain, max_forwards=3), torch.tensor([1, 0, 1, 1])
+    _ = meter.clean
+    x = plain.images[rows].requires_grad_()
+    verdict = meter(x, rows)
+    torch.autograd.grad(verdict.margin.sum(), x)
+    assert verdict.loss.isfinite().tolist() == [True, True, True, False], 'the third exceeds the budget'
+    assert meter.forwards.tolist() == [2, 3, 1, 1] and meter.backwards.tolist() == [1, 2, 0, 0]
+
+
+def test_flat_are_images_of_which_every_gradient_is_zero_everywhere(plain):
+    class Slope:
+        images, region, keys, clean = plain.images, plain.region, plain.keys, plain.clean
+        eligible, defined = plain.eligible, plain.defined
+        weight = torch.zeros(4, 3, 5, 7)
+
+        def __call__(self, x, rows):
+            loss = (self.weight[rows] * x).flatten(1).sum(1)
+            return Verdict(loss, loss, loss > 0)
+
+    Slope.weight[0, 1, 2, 3], Slope.weight[1, 1, 2, 3] = 1, -1  # of one sign only
+    meter = MeteredObjective(Slope())
+    assert not meter.flat.any(), 'nobody has asked for a gradient'
+    for rows in (torch.tensor([0, 1, 2]), torch.tensor([2])):
+        x = plain.images[rows].requires_grad_()
+        torch.autograd.grad(meter(x, rows).loss.sum(), x)
+    assert meter.flat.tolist() == [False, False, True, False]
 
 
 def test_budget_works_for_models_that_compute_in_another_precision():

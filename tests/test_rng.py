@@ -42,6 +42,15 @@ def test_restricted_continues_the_streams_of_its_images():
     assert torch.equal(rng.uniform(1, torch.tensor([1])), expected[0][1:2]), 'images outside the part have not moved'
 
 
+def test_restricted_keeps_the_size_of_each_image():
+    region = torch.zeros(3, 1, 6, 6, dtype=torch.bool)
+    region[0], region[1, :, :2, :3], region[2, :, :4, :5] = True, True, True
+    keys = ['a', 'b', 'c']
+    part = ImageRNG(0, keys, region).restricted(torch.tensor([2, 1]))
+    assert part.sizes == [(4, 5), (2, 3)]
+    assert torch.equal(part.uniform(2), ImageRNG(0, keys, region).uniform(2)[[2, 1]])
+
+
 def test_rows_draw_for_these_images_only():
     rng, twin = (ImageRNG(0, ['a', 'b'], full(2, 4, 4)) for _ in range(2))
     rng.normal(1, torch.tensor([1]))

@@ -1,5 +1,6 @@
 """mmdet's detector families with random weights, small enough for a laptop, from the config files inside the installed wheel."""
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Family:
             negative sizes or jump with the slightest change. Everywhere else torch's is better for tests: with mmdet's a random
             detector scores all below 0.02.
         masks: the ground truth has masks.
+        sides: pattern of the names of the biases that give the sides of boxes, and their value; random ones give no boxes.
     """
     config: str
     change: dict = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Family:
     empty_gradient: bool = True
     initialise: bool = False
     masks: bool = False
+    sides: tuple = ('', 0.0)
 
 
 def build(family: Family) -> nn.Module:
@@ -66,6 +69,9 @@ def build(family: Family) -> nn.Module:
             logging.disable()  # mmengine logs every tensor
             model.init_weights()
             logging.disable(logging.NOTSET)
+        for name, parameter in model.named_parameters():
+            if family.sides[0] and re.search(family.sides[0], name):
+                nn.init.constant_(parameter, family.sides[1])
     return model.eval()
 
 
@@ -183,13 +189,14 @@ FAMILIES = {
     'dino': Family('dino/dino-4scale_r50_8xb2-12e_coco.py', initialise=True),
     'ddq': Family('ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py', initialise=True),
     'rtmdet_ins': Family('rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py', {**PADDED, 'data_preprocessor.pad_mask': True},
-                         candidates=False, masks=True),
+                         masks=True, sides=(r'rtm_reg\.\d\.bias$', 2.0)),
     'sabl': Family('sabl/sabl-retinanet_r50_fpn_1x_coco.py', candidates=False),
     'cascade_rpn': Family('cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco.py', initialise=True),
-    'centernet': Family('centernet/centernet_r18_8xb16-crop512-140e_coco.py', candidates=False, predicts=False),
-    'ssd': Family('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py', candidates=False, predicts=False, empty_gradient=False),
-    'solo': Family('solo/solo_r50_fpn_1x_coco.py', candidates=False, masks=True),
-    'solov2': Family('solov2/solov2-light_r18_fpn_ms-3x_coco.py', candidates=False, masks=True),
+    'centernet': Family('centernet/centernet_r18_8xb16-crop512-140e_coco.py', predicts=False,
+                        sides=(r'wh_head\.2\.bias$', 5.0)),
+    'ssd': Family('ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py', predicts=False, empty_gradient=False),
+    'solo': Family('solo/solo_r50_fpn_1x_coco.py', masks=True),
+    'solov2': Family('solov2/solov2-light_r18_fpn_ms-3x_coco.py', masks=True),
     'mask2former': Family('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
-                          {'panoptic_head.loss_cls.class_weight': [1.] * CLASSES + [.1]}, candidates=False, masks=True),
+                          {'panoptic_head.loss_cls.class_weight': [1.] * CLASSES + [.1]}, masks=True),
 }

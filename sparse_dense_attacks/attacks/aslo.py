@@ -93,7 +93,7 @@ class ASLO(Feedback, SigmaZero):
         images = super().run(objective, rng)
         if not self.prune:
             return images
-        broken = (images != objective.images).flatten(1).any(1)  # only a success is ever stored
+        broken = (images != objective.images).flatten(1).any(1) & ~objective.failed  # only a success is ever stored
         return prune(objective, images, broken.nonzero()[:, 0].cpu(), self.unit == 'pixel')
 
     def start(self) -> tuple[float, float, float, float]:

@@ -94,17 +94,23 @@ class Attack:
             if len(rows):
                 with torch.no_grad():
                     success[name][rows] = objective(candidates[rows], rows).success
+        share = torch.full((len(images),), torch.nan, dtype=torch.float64)
+        parts = torch.zeros(len(images), dtype=torch.int64)
+        if hasattr(objective, 'share') and len(images):
+            share, parts = objective.share(to_8bit(adversarial), torch.arange(len(images))), objective.total
         if eight_bit:
             adversarial = to_8bit(adversarial)
         valid = self.answers(meter, adversarial) & ~meter.failed
         _warn('loss or gradient is not finite, so they count as not broken', meter.failed, meter.keys)
-        _warn('the gradient is zero everywhere, so there was nothing to follow', meter.flat & ~success['float'], meter.keys)
+        _warn('the gradient is zero everywhere, so there was nothing to follow', meter.flat & ~success['float'] & ~meter.failed,
+              meter.keys)
         return AttackResult(
             images=adversarial, success=success['8bit'] & valid, success_float=success['float'] & valid,
             clean_correct=meter.eligible, defined=meter.defined,
             l0_pixels=count_pixels(adversarial, images), l0_elements=count_elements(adversarial, images),
             groups=self.count_groups(changed_pixels(adversarial, images)), linf=linf_distance(adversarial, images),
-            forwards=meter.forwards, backwards=meter.backwards, seconds=seconds, failed=meter.failed)
+            forwards=meter.forwards, backwards=meter.backwards, seconds=seconds, failed=meter.failed,
+            share=share, parts=parts)
 
 
 @dataclass(frozen=True)

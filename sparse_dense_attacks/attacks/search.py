@@ -39,6 +39,7 @@ class BudgetSearch(Attack):
         if not isinstance(self.base, BudgetAttack):
             raise InputError(f'BudgetSearch: base = {self.base!r}, expected an attack with a budget k')
         check_int(self, 'searches')
+        replace(self.base, k={0: 1})  # an attack that takes no budget per image, such as one with frames, says so
 
     def count_groups(self, changed: Tensor) -> Tensor:
         return self.base.count_groups(changed)

@@ -224,6 +224,9 @@ class _Frame:
 
     def __init__(self, attack, objective, rng):
         self.attack, self.x, self.rng = attack, objective.images, rng
+        for key, size in zip(objective.keys, rng.sizes, strict=True):
+            if attack.k > (min(size) + 1) // 2:
+                raise InputError(f'k = {attack.k}: so wide a frame does not fit into image {key} of {size[0]} x {size[1]} pixels')
         inner = torch.tensor(rng.sizes, device=self.x.device).view(-1, 2) - 2 * attack.k
         corner = torch.full_like(inner, attack.k)
         self.mask = objective.region & ~rectangle(corner, inner, self.x)

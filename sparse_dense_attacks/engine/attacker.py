@@ -77,7 +77,10 @@ class Attacker:
 
 
 def with_inputs(data_batch: dict, images: Tensor) -> dict:
-    """A copy of a data batch that shows ``images`` (B, C, H, W) in [0, 1], cropped to each input's size, rounded to its type."""
+    """A copy of a data batch that shows ``images`` (B, C, H, W) in [0, 1], cropped to each input's size, rounded to its type.
+
+    ``inputs`` stays what the data set's collate function made of it, a list or one tensor.
+    """
     inputs = []
     for original, image in zip(data_batch['inputs'], images, strict=True):
         h, w = original.shape[-2:]
@@ -85,4 +88,6 @@ def with_inputs(data_batch: dict, images: Tensor) -> dict:
         if not original.is_floating_point():
             pixels = pixels.round()
         inputs.append(pixels.to(original))
+    if isinstance(data_batch['inputs'], Tensor):
+        inputs = torch.stack(inputs)
     return dict(data_batch, inputs=inputs, data_samples=copy.deepcopy(data_batch['data_samples']))

@@ -6,6 +6,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import InputError
+from ..victims.base import sample_key
 
 __all__ = ['SkipUnreadable', 'from_picture', 'loads_annotations_first', 'to_picture', 'tolerant']
 
@@ -15,11 +16,22 @@ class SkipUnreadable(torch.utils.data.Dataset):
 
     Args:
         dataset: an mmengine data set.
+
+    Raises:
+        InputError: two images have the same key, so that one of them would go without a record.
     """
 
     def __init__(self, dataset):
         self.dataset = dataset
         self.metainfo = dataset.metainfo
+        seen: dict = {}
+        for index in range(len(dataset)):
+            info = dataset.get_data_info(index)
+            twin = seen.setdefault(sample_key(info), index)
+            if twin != index:
+                paths = dataset.get_data_info(twin).get('img_path'), info.get('img_path')
+                raise InputError(f"two images of the data set have the key '{sample_key(info)}' ({paths[0]}, {paths[1]}): rename "
+                                 'one, or attack them in separate runs')
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -35,7 +47,7 @@ class SkipUnreadable(torch.utils.data.Dataset):
             _decode(info.get('img_path'))
             return self.dataset[index]
         except Exception as error:  # whatever a transform raises on a bad file; the reason is recorded and reported
-            return str(info.get('img_id', index)), f"{info.get('img_path')}: {type(error).__name__}: {error}".splitlines()[0]
+            return sample_key(info), f"{info.get('img_path')}: {type(error).__name__}: {error}".splitlines()[0]
 
 
 class Collate:

@@ -27,11 +27,14 @@ class AttackHook(Hook):
         seed: with a sample's id it decides every random draw.
         eight_bit: attack what an 8-bit file can hold (default), or float images.
         max_forwards: hard budget of forwards per image.
+        victim: arguments of the victim class, for example ``dict(reference='prediction')``.
     """
     priority = 'VERY_LOW'  # after IterTimerHook has started its clock
 
-    def __init__(self, attack, goal, seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None):
-        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards)
+    def __init__(self, attack, goal, seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None,
+                 victim: dict | None = None):
+        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards,
+                             **(victim or {}))
 
     def before_test(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
@@ -23,6 +24,8 @@ from .store import Record, ResultStore
 
 __all__ = ['AttackLoop', 'summarize']
 
+THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # shares of broken objects or pixels at which success is reported
+
 
 @LOOPS.register_module()
 class AttackLoop(TestLoop):
@@ -38,19 +41,20 @@ class AttackLoop(TestLoop):
         seed: with a sample's id it decides every random draw.
         eight_bit: attack what an 8-bit file can hold (default), or float images.
         max_forwards: hard budget of forwards per image.
+        victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
     """
 
     def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, resume: bool = False, run_info: dict | None = None):
+                 max_forwards: int | None = None, victim: dict | None = None, resume: bool = False, run_info: dict | None = None):
         clean_evaluator = copy.deepcopy(evaluator)
         super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
         self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.attacker = Attacker(model, attack, goal, seed, eight_bit, max_forwards,
-                                 boxes_follow_resize=loads_annotations_first(self.dataloader.dataset))
+                                 boxes_follow_resize=loads_annotations_first(self.dataloader.dataset), **(victim or {}))
         known, classes = self.attacker.victim.num_classes, self.dataloader.dataset.metainfo.get('classes')
         if known is not None and classes is not None and len(classes) != known:
             raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
@@ -72,7 +76,7 @@ class AttackLoop(TestLoop):
                 unreadable = data_batch.pop('unreadable', ())
                 for key, reason in unreadable:
                     self.store.add(Record(key, note=reason))
-                if data_batch['inputs']:
+                if len(data_batch['inputs']):
                     self.run_iter(idx, data_batch)
                 advance(len(data_batch['inputs']) + len(unreadable))
         metrics = self._evaluate()
@@ -103,9 +107,10 @@ class AttackLoop(TestLoop):
         r = perturbed.result
         rows = zip(perturbed.keys, perturbed.batch['inputs'], *(getattr(r, name).tolist() for name in (
             'success', 'success_float', 'clean_correct', 'defined', 'failed', 'l0_pixels', 'l0_elements', 'groups', 'linf',
-            'forwards', 'backwards', 'seconds')), strict=True)
-        for key, image, success, success_float, correct, defined, failed, *counts in rows:
+            'forwards', 'backwards', 'seconds', 'share', 'parts')), strict=True)
+        for key, image, success, success_float, correct, defined, failed, *counts, share, parts in rows:
             self.store.add(Record(key, success if defined else None, success_float if defined else None, correct, *counts,
+                                  share=None if math.isnan(share) else share, parts=parts,
                                   note='non-finite loss or gradient' if failed else ''),
                            image=to_picture(image))
 
@@ -134,7 +139,7 @@ class AttackLoop(TestLoop):
         for prefix, evaluator in (('clean', self.clean_evaluator), ('adv', self.evaluator)):
             _restrict(evaluator, self.dataloader.dataset, {record.key for record in attacked})
             scores = evaluator.evaluate(len(self.dataloader.dataset)) or {}
-            metrics |= {f'{prefix}/{name}': value for name, value in scores.items()}
+            metrics |= {f'{prefix}/{name}': _number(value) for name, value in scores.items()}
         metrics |= summarize(records)
         if is_main_process():
             # JSON knows no NaN: a median over no image is null
@@ -156,7 +161,9 @@ def summarize(records: list[Record]) -> dict:
 
     Success rates are over the images the victim got right (``attack/success_rate``) and over all images on which success is
     defined (``..._all``, where a clean error counts as broken). Sparsity is over the successes among the images the victim got
-    right, cost is the mean over all attacked images.
+    right, cost is the mean over all attacked images. Goals that break objects or pixels add which share of them is broken, over
+    the images the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all objects or pixels,
+    ``attack/success_rate_at_<theta>`` the images of which at least that share is broken.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -172,6 +179,10 @@ def summarize(records: list[Record]) -> dict:
         'attack/success_rate_all': mean(r.success for r in defined),
         'attack/success_rate_float': mean(r.success_float for r in right),
     }
+    if divided := [r for r in right if r.share is not None]:
+        metrics['attack/share'] = mean(r.share for r in divided)
+        metrics['attack/share_pooled'] = sum(r.share * r.parts for r in divided) / max(sum(r.parts for r in divided), 1)
+        metrics |= {f'attack/success_rate_at_{theta}': mean(r.share >= theta for r in divided) for theta in THETAS}
     for name in ('l0_pixels', 'l0_elements'):
         counts = [getattr(r, name) for r in broken]
         metrics[f'attack/{name}_median'] = statistics.median(counts) if counts else math.nan
@@ -184,6 +195,11 @@ def summarize(records: list[Record]) -> dict:
     metrics['attack/images_failed'] = [r.key for r in attacked if r.note]
     metrics['attack/images_skipped'] = {r.key: r.note for r in records if r.skipped}
     return metrics
+
+
+def _number(value):
+    """A metric as JSON can hold it: mmseg's are numpy's float32, of which the shortest decimal is meant."""
+    return float(str(value)) if isinstance(value, np.floating) else value
 
 
 def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:

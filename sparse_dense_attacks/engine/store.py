@@ -33,6 +33,8 @@ class Record:
         clean_correct: the victim was right about the clean image.
         l0_pixels, l0_elements, groups, linf: size of the perturbation; linf in [0, 1].
         forwards, backwards, seconds: cost.
+        share: share of the image's objects or pixels that are as the goal wants them; None for goals without such parts.
+        parts: how many of them count.
         file: the PNG, relative to the work_dir; empty if there is none.
         note: why an image failed or was skipped; normally empty.
     """
@@ -47,6 +49,8 @@ class Record:
     forwards: int = 0
     backwards: int = 0
     seconds: float = 0.0
+    share: float | None = None
+    parts: int = 0
     file: str = ''
     note: str = ''
 

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, VISUALIZERS
+from mmengine.structures import PixelData
 from PIL import Image, ImageDraw, ImageFont
 
 from ..victims.base import sample_key
 from .data import to_picture
+from .store import _file_name
 
 __all__ = ['AttackVisualizationHook', 'show_perturbation']
 
@@ -19,9 +22,9 @@ __all__ = ['AttackVisualizationHook', 'show_perturbation']
 class AttackVisualizationHook(Hook):
     """Writes ``pictures/<key>.png`` for the first images of an AttackLoop run, and sends them to the visualizer's backends.
 
-    Left the clean image, in the middle the adversarial one, each with the victim's predictions drawn by the library's own
-    visualizer; right the perturbation alone. The stock visualization hooks read the image from disk again: they would show the
-    clean one.
+    Left the clean image, in the middle the adversarial one, each with the victim's predictions (boxes, a coloured label map)
+    drawn by the library's own visualizer; right the perturbation alone. The stock visualization hooks read the image from disk
+    again: they would show the clean one.
 
     Args:
         images: how many pictures.
@@ -56,7 +59,7 @@ class AttackVisualizationHook(Hook):
                       self._enlarge(show_perturbation(clean, adversarial))]
             key = sample_key(after)
             picture = _beside(panels, ['clean', 'adversarial', f'{pixels} changed pixels ({share:.2%})'])
-            path = Path(runner.work_dir) / 'pictures' / f'{key}.png'
+            path = Path(runner.work_dir) / 'pictures' / f'{_file_name(key)}.png'
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
             runner.visualizer.add_image(f'attack/{key}', picture, self.drawn)
@@ -70,12 +73,19 @@ class AttackVisualizationHook(Hook):
 
     def _predictions(self, image: np.ndarray, sample) -> np.ndarray:
         """The library's own drawing of the predictions, on the enlarged network input."""
-        sample = copy.deepcopy(sample).cpu()
+        sample, options = copy.deepcopy(sample).cpu(), {}
         if 'pred_instances' in sample:
             boxes = sample.pred_instances.bboxes  # in coordinates of the original image
             scale = torch.tensor(sample.metainfo.get('scale_factor', (1.0, 1.0))[:2], dtype=boxes.dtype).repeat(2)
             sample.pred_instances.bboxes = boxes * scale * self._factor(image)
-        self.painter.add_datasample('attack', self._enlarge(image), sample, draw_gt=False, pred_score_thr=self.score_thr)
+            options['pred_score_thr'] = self.score_thr
+        image = self._enlarge(image)
+        if 'pred_sem_seg' in sample:
+            classes = sample.pred_sem_seg.data  # in the size of the original image
+            sample.pred_sem_seg = PixelData(data=F.interpolate(classes[None].float(), image.shape[:2])[0].long())
+        if hasattr(self.painter, 'visualize_cls'):  # mmpretrain's visualizer has a method for each of its tasks
+            return self.painter.visualize_cls(image, sample)
+        self.painter.add_datasample('attack', image, sample, draw_gt=False, **options)
         return self.painter.get_image()
 
 

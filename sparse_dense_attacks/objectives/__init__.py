@@ -1,6 +1,8 @@
 """Objectives: what a goal means for a batch of images, as loss, margin and success per image."""
 from .base import EightBit, MeteredObjective, Objective, Restricted
-from .classification import Untargeted
-from .detection import DetectorLoss, Vanish
+from .classification import Targeted, Untargeted
+from .detection import DetectorLoss, Fabricate, Mislabel, Vanish
+from .segmentation import TargetedPixels, UntargetedPixels
 
-__all__ = ['DetectorLoss', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'Untargeted', 'Vanish']
+__all__ = ['DetectorLoss', 'EightBit', 'Fabricate', 'MeteredObjective', 'Mislabel', 'Objective', 'Restricted', 'Targeted',
+           'TargetedPixels', 'Untargeted', 'UntargetedPixels', 'Vanish']

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..registry import GOALS
+from ..registry import GOALS, nearest
 from ..types import Boxes, Verdict
 
-__all__ = ['DetectorLoss', 'Vanish', 'iou', 'object_scores']
+__all__ = ['DetectorLoss', 'Fabricate', 'Mislabel', 'Vanish', 'distinct', 'iou', 'matches', 'object_scores']
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -21,11 +21,16 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / (area_a + area_b - overlap).clamp(min=1e-9)
 
 
+def overlaps(a: Tensor, b: Tensor, thr: float) -> Tensor:
+    """(B, N, M) bool, boxes that overlap by at least ``thr``; where boxes are is never differentiated."""
+    with torch.no_grad():
+        return iou(a, b) >= thr
+
+
 def matches(candidates: Boxes, truth: Boxes, iou_thr: float) -> Tensor:
     """(B, N, G) bool, candidates of an object's class that overlap it enough."""
-    with torch.no_grad():
-        overlap = iou(candidates.boxes, truth.boxes) >= iou_thr
-    return overlap & (candidates.labels[:, :, None] == truth.labels[:, None]) & truth.valid[:, None]
+    same = candidates.labels[:, :, None] == truth.labels[:, None]
+    return overlaps(candidates.boxes, truth.boxes, iou_thr) & same & truth.valid[:, None]
 
 
 def object_scores(candidates: Boxes, match: Tensor) -> Tensor:
@@ -35,32 +40,25 @@ def object_scores(candidates: Boxes, match: Tensor) -> Tensor:
     return torch.where(match, candidates.scores[..., None], 0).amax(1)
 
 
-class _DetectionObjective:
-    """Success over the ground-truth objects that were detected on the clean image: none of them may be detected any more."""
+def distinct(boxes: Tensor, scores: Tensor, iou_thr: float, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """Greedy suppression without classes: the best box, then the best of those that overlap none taken so far, and so on.
 
-    def __init__(self, goal, scene):
-        self.goal, self.scene = goal, scene
-        self.images, self.region, self.keys = scene.images, scene.region, scene.keys
-        self.detected = torch.ones_like(scene.truth.valid)
-        rows = torch.arange(len(self.images))
-        with torch.no_grad():
-            boxes, clean = self.look(self.images, rows)
-            if boxes is not None:
-                scores = object_scores(boxes, matches(boxes, scene.truth, goal.iou_thr))
-                self.detected = (scores >= goal.score_thr) & scene.truth.valid
-        self.eligible = self.detected.any(1)
-        self.defined = scene.truth.valid.any(1) & (boxes is not None)
-        self.clean = self.judge(boxes, clean, rows)
+    Args:
+        boxes: (B, N, 4), N >= 1.
+        scores: (B, N); boxes with score 0 are not there.
+        count: how many to take, M; None takes all (and waits for the device at each).
 
-    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
-        return self.judge(*self.look(x, rows), rows)
-
-    def surviving(self, boxes: Boxes, match: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """How far each object's score is above the threshold, in logits, (b, G), 0 for objects that do not count; and success."""
-        scores = object_scores(boxes, match)
-        detected = self.detected[rows]
-        above = torch.where(detected, logit(scores) - logit(torch.full_like(scores, self.goal.score_thr)), 0)
-        return F.relu(above), ~(detected & (scores >= self.goal.score_thr)).any(1)
+    Returns:
+        (B, M) int64 indices and (B, M) bool, False where the boxes ran out.
+    """
+    left = scores.detach()
+    index, there = left.new_zeros(len(left), 0, dtype=torch.int64), left.new_zeros(len(left), 0, dtype=torch.bool)
+    while index.shape[1] != count and (count is not None or left.any()):
+        score, best = left.max(1, keepdim=True)
+        index, there = torch.cat([index, best], 1), torch.cat([there, score > 0], 1)
+        hidden = overlaps(boxes, _take(boxes, best), iou_thr)[..., 0]
+        left = left.masked_fill(hidden, 0).scatter(1, best, 0)  # an empty box does not even overlap itself
+    return index, there
 
 
 def inside(p: Tensor, eps: float = 1e-6) -> Tensor:
@@ -72,6 +70,101 @@ def logit(p: Tensor) -> Tensor:
     """``log(p / (1 - p))``, finite everywhere."""
     p = inside(p)
     return p.log() - (-p).log1p()
+
+
+def unlikely(p: Tensor) -> Tensor:
+    """``log(1 - p)``, finite everywhere."""
+    return (-inside(p)).log1p()
+
+
+def excess(score: Tensor, bar: Tensor | float) -> Tensor:
+    """How far a score is above a bar, in logits; 0 below."""
+    return F.relu(logit(score) - logit(torch.as_tensor(bar, dtype=score.dtype, device=score.device)))
+
+
+def _take(boxes: Tensor, index: Tensor) -> Tensor:
+    """Boxes (B, N, 4) at ``index`` (B, M): (B, M, 4)."""
+    return boxes.gather(1, index[..., None].expand(-1, -1, 4))
+
+
+def _never_empty(found: Boxes) -> Boxes:
+    """At least one candidate per image, if only padding, so that a maximum over candidates exists."""
+    if found.scores.shape[1]:
+        return found
+    return Boxes(F.pad(found.boxes, (0, 0, 0, 1)), F.pad(found.labels, (0, 1), value=-1), F.pad(found.scores, (0, 1)))
+
+
+class _DetectionObjective:
+    """An image is broken when all its parts are: objects that have to be lost, or boxes that have to appear.
+
+    Attributes:
+        counted: (B, P) bool, the parts of each image.
+        total: (B,) int64, how many they are; 0 where success is undefined.
+    """
+
+    def __init__(self, goal, scene):
+        self.goal, self.scene = goal, scene
+        self.images, self.region, self.keys = scene.images, scene.region, scene.keys
+        rows = torch.arange(len(self.images))
+        with torch.no_grad():
+            found, loss = self.look(self.images, rows)
+            self.prepare(found)
+        self.total = self.counted.sum(1) * self.defined
+        self.clean = self.judge(found, loss, rows)
+
+    def prepare(self, found: Boxes | None) -> None:
+        """Count the ground-truth objects that are detected on the clean image."""
+        self.aimed = self.aim(self.scene.truth)
+        self.counted = torch.ones_like(self.aimed)
+        if found is not None:
+            match = self.reported(found, matches(found, self.scene.truth, self.goal.iou_thr))
+            self.counted = self.aimed & (object_scores(found, match) >= self.goal.score_thr)
+        self.eligible = self.counted.any(1)
+        self.defined = self.aimed.any(1) & (found is not None)
+
+    def aim(self, truth: Boxes) -> Tensor:
+        """(B, G) bool, the objects the goal is about."""
+        return truth.valid
+
+    def reported(self, found: Boxes, match: Tensor) -> Tensor:
+        """Those of ``match`` (b, N, G) that the detector reports."""
+        return match if found.below is None else match & (found.below == 0)[..., None]
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        return self.judge(*self.look(x, rows), rows)
+
+    def look(self, x: Tensor, rows: Tensor) -> tuple[Boxes | None, Tensor | None]:
+        """What the detector finds, and its own loss if the goal wants it."""
+        return self.scene.candidates(x, rows), None
+
+    def survey(self, found: Boxes, loss: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss (b,), what is missing for each part to be broken, (b, P) in logits, 0 if nothing, and (b, P) bool, broken."""
+        raise NotImplementedError
+
+    def judge(self, found: Boxes | None, loss: Tensor | None, rows: Tensor) -> Verdict:
+        loss, missing, broken = self.survey(found, loss, rows)
+        counted = self.counted[rows]
+        margin = torch.where(counted, missing, 0).sum(1) / counted.sum(1).clamp(min=1)
+        return Verdict(loss, margin, (broken | ~counted).all(1))
+
+    def share(self, x: Tensor, rows: Tensor) -> Tensor:
+        """(b,) float64 in [0, 1], share of the image's parts that candidates ``x`` (b, C, H, W) break; NaN where it has none."""
+        with torch.no_grad():
+            _, _, broken = self.survey(*self.look(x, rows), rows)
+        return (broken & self.counted[rows]).sum(1).double() / self.total[rows]
+
+    def hidden(self, found: Boxes, match: Tensor) -> tuple[Tensor, Tensor]:
+        """How far the best of each object's candidates ``match`` (b, N, G) is above the threshold, in logits; whether below."""
+        score = object_scores(found, match)
+        return excess(score, self.goal.score_thr), score < self.goal.score_thr
+
+
+class _ObjectsObjective(_DetectionObjective):
+    """Nothing is attacked where the goal is about no object."""
+
+    def prepare(self, found):
+        super().prepare(found)
+        self.region = self.region & self.aimed.any(1)[:, None, None, None]
 
 
 @dataclass(frozen=True)
@@ -86,9 +179,10 @@ class _DetectionGoal:
     iou_thr: float = 0.5
 
     def __post_init__(self):
-        for name in ('score_thr', 'iou_thr'):
-            if not 0 < getattr(self, name) < 1:
-                raise InputError(f'{type(self).__name__}: {name} = {getattr(self, name)}, expected a number between 0 and 1')
+        for name in ('score_thr', 'iou_thr', 'nms_thr'):
+            value = getattr(self, name, 0.5)
+            if not 0 < value < 1:
+                raise InputError(f'{type(self).__name__}: {name} = {value}, expected a number between 0 and 1')
 
 
 @GOALS.register_module()
@@ -111,23 +205,185 @@ class Vanish(_DetectionGoal):
         return _VanishObjective(self, scene)
 
 
-class _VanishObjective(_DetectionObjective):
+class _VanishObjective(_ObjectsObjective):
+
+    def survey(self, found, _, rows):
+        truth = self.scene.truth[rows]
+        match = matches(found, truth, self.goal.iou_thr)
+        loss = torch.where(match.any(2), unlikely(found.scores), 0).sum(1) / truth.valid.sum(1).clamp(min=1)
+        return loss, *self.hidden(found, match)
+
+
+@dataclass(frozen=True)
+class _ClassGoal(_DetectionGoal):
+    """A detection goal that may name a class."""
+    target: int | str | None = None
+    nms_thr: float = 0.45
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.target, int | str | None) or isinstance(self.target, bool):
+            raise InputError(f'{type(self).__name__}: target = {self.target!r}, expected a class index, a class name or None')
+
+    def target_index(self, scene) -> int | None:
+        """The index of the target class.
+
+        Raises:
+            InputError: the detector has no such class.
+        """
+        if isinstance(self.target, str):
+            if not scene.classes:
+                raise InputError(f"{type(self).__name__}: target = '{self.target}', but no class names are known: use the index")
+            if self.target not in scene.classes:
+                raise InputError(f"{type(self).__name__}: no class '{self.target}': {nearest(self.target, scene.classes)}")
+            return list(scene.classes).index(self.target)
+        if self.target is not None and not 0 <= self.target < (scene.num_classes or self.target + 1):
+            raise InputError(f'{type(self).__name__}: target = {self.target}, but the classes are 0 to {scene.num_classes - 1}')
+        return self.target
+
+
+class _ClassObjective(_DetectionObjective):
+    """Raises scores of a class, or of any: looks at classes, too, that are not (yet) the best of their box."""
 
     def __init__(self, goal, scene):
+        self.target = goal.target_index(scene)
+        self.wanted = range(scene.num_classes or 0) if self.target is None else (self.target,)
         super().__init__(goal, scene)
-        self.region = self.region & scene.truth.valid.any(1)[:, None, None, None]
 
     def look(self, x, rows):
-        return self.scene.candidates(x, rows), None
+        return _never_empty(self.scene.candidates(x, rows, self.wanted)), None
 
-    def judge(self, boxes, _, rows) -> Verdict:
-        truth = self.scene.truth[rows]
-        match = matches(boxes, truth, self.goal.iou_thr)
-        objects = truth.valid.sum(1).clamp(min=1)
-        hidden = (-inside(boxes.scores)).log1p()
-        loss = torch.where(match.any(2), hidden, 0).sum(1) / objects
-        above, success = self.surviving(boxes, match, rows)
-        return Verdict(loss, above.sum(1) / self.detected[rows].sum(1).clamp(min=1), success)
+    def fitting(self, found: Boxes) -> Tensor:
+        """(b, N) bool, candidates of a wanted class."""
+        return found.valid if self.target is None else found.labels == self.target
+
+    def bar(self, found: Boxes, index: Tensor, rivals: Tensor) -> Tensor:
+        """(b, P), the score that candidates ``index`` (b, P) must exceed to be reported.
+
+        That of the best class of the same box, and of those among ``rivals`` (b, N, P) whose box would suppress them.
+        """
+        rivals = rivals & overlaps(found.boxes, _take(found.boxes, index), self.goal.nms_thr)
+        bar = object_scores(found, rivals)
+        return bar if found.below is None else torch.maximum(bar, found.below.gather(1, index))
+
+    def lacking(self, score: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
+        """How far a score is below the threshold or its bar, whichever is higher, in logits; and whether it is above both."""
+        needed = torch.where(score > 0, bar, 0).clamp(min=self.goal.score_thr)  # without a candidate there is no bar either
+        return F.relu(logit(needed) - logit(score)), (score >= self.goal.score_thr) & (score > bar)
+
+
+@GOALS.register_module()
+@dataclass(frozen=True)
+class Mislabel(_ClassGoal):
+    """Let the objects of an image be detected, but as something else.
+
+    The objects are those detected on the clean image, less those of the target class. An object is mislabelled when no candidate
+    of its own class at its place scores ``score_thr`` any more, and one of another class (of ``target``, if given) does. A
+    candidate that rightly detects another object at the same place does not count.
+
+    ``loss`` is the mean over ground-truth objects of ``sum log(1 - score)`` over the candidates of the own class at their place
+    plus the log of the best score of a wrong one there. ``margin`` is the mean over the objects that count of how far the best
+    score of the own class is above ``score_thr``, plus how far that of the best wrong one is below it, in logits. ``success``:
+    all of them are mislabelled. Images without such objects have nothing to attack and undefined success.
+
+    Non-maximum suppression works within a class, as in mmdet's default: it keeps a wrong box beside a right one, which is why the
+    right one must go, and it could remove the wrong box for a better one of that class at another place, which is why the wrong
+    box must beat those that overlap it by ``nms_thr``.
+
+    Args:
+        score_thr: an object counts as detected when a candidate of its class scores at least this much.
+        iou_thr: and overlaps it at least this much.
+        target: index or name of the wrong class; None for any.
+        nms_thr: overlap at which a box may suppress another; the detector's own threshold or less.
+    """
+
+    def objective(self, scene) -> '_DetectionObjective':
+        return _MislabelObjective(self, scene)
+
+
+class _MislabelObjective(_ClassObjective, _ObjectsObjective):
+
+    def aim(self, truth):
+        return truth.valid if self.target is None else truth.valid & (truth.labels != self.target)
+
+    def survey(self, found, _, rows):
+        truth, aimed = self.scene.truth[rows], self.aimed[rows]
+        right = matches(found, truth, self.goal.iou_thr)
+        place = overlaps(found.boxes, truth.boxes, self.goal.iou_thr) & truth.valid[:, None]
+        wrong = place & (self.fitting(found) & ~right.any(2))[..., None]
+        score, best = torch.where(wrong, found.scores[..., None], 0).max(1)
+
+        own = torch.where((right & aimed[:, None]).any(2), unlikely(found.scores), 0).sum(1)
+        loss = (own + torch.where(aimed, inside(score).log(), 0).sum(1)) / aimed.sum(1).clamp(min=1)
+
+        same = found.labels[..., None] == found.labels.gather(1, best)[:, None]
+        present, hidden = self.hidden(found, self.reported(found, right))
+        absent, shown = self.lacking(score, self.bar(found, best, same & ~wrong))
+        return loss, present + absent, hidden & shown
+
+
+@GOALS.register_module()
+@dataclass(frozen=True)
+class Fabricate(_ClassGoal):
+    """Let boxes appear where nothing is; works on images without objects, too.
+
+    A candidate is in the background when it overlaps every ground-truth object and every box detected on the clean image by less
+    than ``iou_thr``. Of candidates that overlap each other by ``nms_thr`` only the best counts, whatever their classes.
+
+    ``loss`` is ``-sum log(1 - score)`` over the background candidates. ``margin`` is the mean over the ``count`` best of them of
+    how far they are below ``score_thr`` in logits. ``success``: ``count`` of them score at least that. Suppression cannot take
+    them away: they must beat whatever is at the place of an object and overlaps them by ``nms_thr``.
+
+    Args:
+        score_thr: a box counts when it scores at least this much; also what counts as detected on the clean image.
+        iou_thr: overlap from which a box belongs to an object.
+        target: index or name of the class of the new boxes; None for any.
+        nms_thr: overlap at which a box may suppress another; the detector's own threshold or less.
+        count: how many boxes must appear.
+    """
+    count: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
+            raise InputError(f'Fabricate: count = {self.count}, expected an int >= 1')
+
+    def objective(self, scene) -> '_FabricateObjective':
+        return _FabricateObjective(self, scene)
+
+
+class _FabricateObjective(_ClassObjective):
+
+    def prepare(self, found):
+        truth, goal = self.scene.truth, self.goal
+        seen = found.scores * (found.scores >= goal.score_thr) * (1 if found.below is None else found.below == 0)
+        index, there = distinct(found.boxes, seen, goal.iou_thr)
+        labels = torch.where(there, found.labels.gather(1, index), -1)
+        self.taken = Boxes(torch.cat([truth.boxes, _take(found.boxes, index)], 1), torch.cat([truth.labels, labels], 1),
+                           torch.cat([truth.scores, found.scores.gather(1, index) * there], 1))
+        self.counted = torch.ones(len(self.images), goal.count, dtype=torch.bool, device=self.images.device)
+        self.eligible = self.defined = self.counted[:, 0]
+
+    def background(self, found: Boxes, taken: Boxes) -> tuple[Tensor, Tensor]:
+        """(b, N) bool, candidates that may become new boxes, and those that belong to an object.
+
+        The best candidate of an object suppresses its neighbours even where these overlap the object itself too little: such
+        candidates are neither.
+        """
+        place = overlaps(found.boxes, taken.boxes, self.goal.iou_thr) & taken.valid[:, None]
+        occupied = place.any(2)
+        if not taken.scores.shape[1]:
+            return self.fitting(found), occupied
+        score, best = torch.where(place, found.scores[..., None], 0).max(1)
+        hidden = overlaps(found.boxes, _take(found.boxes, best), self.goal.nms_thr) & (score[:, None] >= found.scores[..., None])
+        return self.fitting(found) & ~occupied & ~(hidden & (score > 0)[:, None]).any(2), occupied
+
+    def survey(self, found, _, rows):
+        free, occupied = self.background(found, self.taken[rows])
+        loss = -torch.where(free, unlikely(found.scores), 0).sum(1)
+        best, there = distinct(found.boxes, found.scores * free, self.goal.nms_thr, self.goal.count)
+        score = torch.where(there, found.scores.gather(1, best), 0)
+        return loss, *self.lacking(score, self.bar(found, best, occupied[..., None].expand(-1, -1, self.goal.count)))
 
 
 @GOALS.register_module()
@@ -150,13 +406,14 @@ class DetectorLoss(_DetectionGoal):
 class _DetectorLossObjective(_DetectionObjective):
 
     def look(self, x, rows):
-        loss, boxes = self.scene.losses(x, rows)
-        return boxes, loss
+        loss, found = self.scene.losses(x, rows)
+        return found, loss
 
-    def judge(self, boxes, loss, rows) -> Verdict:
-        success = torch.zeros_like(loss, dtype=torch.bool)
-        if boxes is not None:
-            truth = self.scene.truth[rows]
-            _, success = self.surviving(boxes, matches(boxes, truth, self.goal.iou_thr), rows)
-        margin = torch.where(success, 0, 1 + loss.detach() - loss)
-        return Verdict(loss, margin, success)
+    def survey(self, found, loss, rows):
+        if found is None:
+            return loss, torch.zeros_like(self.counted[rows], dtype=loss.dtype), torch.zeros_like(self.counted[rows])
+        return loss, *self.hidden(found, matches(found, self.scene.truth[rows], self.goal.iou_thr))
+
+    def judge(self, found, loss, rows) -> Verdict:
+        success = super().judge(found, loss, rows).success & (found is not None)
+        return Verdict(loss, torch.where(success, 0, 1 + loss.detach() - loss), success)

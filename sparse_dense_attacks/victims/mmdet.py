@@ -5,22 +5,39 @@ its own training loss. See README.md beside this file for what had to be worked 
 """
 import contextlib
 import copy
+import dataclasses
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
 import torch
-from mmdet.models.dense_heads import CenterNetHead, CornerHead, PAAHead, RTMDetInsHead, SSDHead
-from mmdet.models.detectors import BaseDetector, DetectionTransformer
+from mmdet.models.dense_heads import (
+    CenterNetHead,
+    CornerHead,
+    DecoupledSOLOHead,
+    GuidedAnchorHead,
+    PAAHead,
+    RTMDetHead,
+    RTMDetInsHead,
+    SABLRetinaHead,
+    SOLOHead,
+    SSDHead,
+    YOLOXHead,
+)
+from mmdet.models.detectors import BaseDetector, DetectionTransformer, MaskFormer
 from mmdet.structures.bbox import get_box_tensor
+from mmdet.structures.mask import BitmapMasks, mask2bbox
 from mmengine.logging import MessageHub
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, nearest
 from ..types import Boxes
-from .base import sample_key
+from .base import by_size, content_size, sample_key, stack_inputs
 from .context import evaluating, frozen_training, untouched_rng
 
 __all__ = ['DetectionScene', 'MMDetDetector']
@@ -36,16 +53,33 @@ class MMDetDetector:
         boxes_follow_resize: the test pipeline loads annotations before it resizes, so that ground truth already is in input
             coordinates. mmdet's stock pipelines load them after, in coordinates of the original image.
         loss_seed: seed of training losses that sample (assigners, denoising queries), so that the same image has the same loss.
+        reference: what is right: ``'truth'``, the annotations, or ``'prediction'``, what the model itself detects on the clean
+            image, so that images without annotations can be attacked.
+        reference_thr: least score of a detection that is taken for right.
+        use_masks: objects are where their masks are (True) or their boxes (False); see :attr:`DetectionScene.objects`.
+        classes: names of the classes; by default those that came with the model's weights, if any.
     """
     task: ClassVar[str] = 'detection'
     model: BaseDetector
     boxes_follow_resize: bool = False
     loss_seed: int = 0
+    reference: str = 'truth'
+    reference_thr: float = 0.3
+    use_masks: bool = False
+    classes: Sequence[str] | None = None
+
+    def __post_init__(self):
+        if self.reference not in ('truth', 'prediction'):
+            raise InputError(f"reference = '{self.reference}': {nearest(self.reference, ('truth', 'prediction'))}")
+        if not 0 <= self.reference_thr < 1:
+            raise InputError(f'reference_thr = {self.reference_thr}, expected at least 0 and less than 1')
 
     @property
     def num_classes(self) -> int | None:
-        """Classes the box head scores; None if the model has no such head."""
-        head = getattr(getattr(self.model, 'roi_head', self.model), 'bbox_head', None)
+        """Classes the model's head scores; None if it has no such head."""
+        part = getattr(self.model, 'roi_head', self.model)
+        heads = (getattr(part, name, None) for name in ('bbox_head', 'mask_head', 'panoptic_head'))
+        head = next((head for head in heads if head is not None), None)
         return getattr(head[-1] if isinstance(head, torch.nn.ModuleList) else head, 'num_classes', None)
 
     def session(self):
@@ -59,30 +93,32 @@ class MMDetDetector:
             InputError: no annotations in the batch; inputs that are not raw images in [0, 255].
         """
         inputs, samples = data_batch['inputs'], data_batch['data_samples']
-        device = next(self.model.parameters()).device
-        sizes = [tuple(image.shape[-2:]) for image in inputs]
-        h, w = (max(side) for side in zip(*sizes, strict=True))
-        images = torch.zeros(len(inputs), inputs[0].shape[0], h, w)
-        region = torch.zeros(len(inputs), 1, h, w, dtype=torch.bool)
-        prepared = []
-        for b, (image, sample) in enumerate(zip(inputs, samples, strict=True)):
-            _check_pixels(image, sample)
-            valid_h, valid_w = _content_size(sample, image)
-            images[b, :, :image.shape[-2], :image.shape[-1]] = image
-            region[b, :, :valid_h, :valid_w] = True
-            prepared.append(self._prepare(image, sample))
-        keys = [sample_key(sample) for sample in samples]
-        return DetectionScene(self, images.div_(255).to(device), region.to(device), keys, prepared, sizes)
+        images, region, sizes = stack_inputs(inputs, samples, next(self.model.parameters()).device)
+        prepared = [self._prepare(image, sample) for image, sample in zip(inputs, samples, strict=True)]
+        return DetectionScene(self, images, region, [sample_key(sample) for sample in samples], prepared, sizes)
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
-        instances = sample.get('gt_instances', ())
-        if 'bboxes' not in instances or 'labels' not in instances:  # without annotations PackDetInputs packs an empty element
-            raise InputError(f"sample '{sample_key(sample)}' has no ground truth: add LoadAnnotations(with_bbox=True) to the "
-                             'test pipeline and an annotation file to the dataset')
         if 'border' in sample.metainfo:
             raise InputError(f"sample '{sample_key(sample)}' was padded on all sides (CenterNet's RandomCenterCropPad), which "
                              'moves the ground truth: use Resize, and Pad if need be, in the test pipeline')
+        if self.reference == 'prediction':
+            sample = self._predicted(image, sample)
+        else:
+            sample = self._annotated(image, sample)
+        preprocess = self.model.data_preprocessor
+        with _without_batch_augments(preprocess), torch.no_grad():
+            # training=True, because only then masks and segmentation maps are padded along
+            return preprocess(dict(inputs=[image], data_samples=[sample]), training=True)['data_samples'][0]
+
+    def _annotated(self, image: Tensor, sample):
+        instances = sample.get('gt_instances', ())
+        if 'bboxes' not in instances or 'labels' not in instances:  # without annotations PackDetInputs packs an empty element
+            raise InputError(f"sample '{sample_key(sample)}' has no ground truth: add LoadAnnotations(with_bbox=True) to the "
+                             "test pipeline and an annotation file to the dataset, or set reference='prediction'")
+        if self.use_masks and 'masks' not in instances:
+            raise InputError(f"use_masks=True, but sample '{sample_key(sample)}' has no masks: set "
+                             'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline')
         sample = copy.deepcopy(sample)
         if not self.boxes_follow_resize and 'scale_factor' in sample.metainfo:
             for instances in (sample.gt_instances, sample.get('ignored_instances', ())):
@@ -90,11 +126,25 @@ class MMDetDetector:
                     boxes = get_box_tensor(instances.bboxes)
                     instances.bboxes = boxes * boxes.new_tensor(sample.scale_factor[:2]).repeat(2)
                 if 'masks' in instances:
-                    instances.masks = instances.masks.resize(_content_size(sample, image)).pad(tuple(image.shape[-2:]))
-        preprocess = self.model.data_preprocessor
-        with _without_batch_augments(preprocess), torch.no_grad():
-            # training=True, because only then masks and segmentation maps are padded along
-            return preprocess(dict(inputs=[image], data_samples=[sample]), training=True)['data_samples'][0]
+                    instances.masks = instances.masks.resize(content_size(sample, image)).pad(tuple(image.shape[-2:]))
+        return sample
+
+    def _predicted(self, image: Tensor, sample):
+        """The sample with the model's own detections in place of annotations."""
+        blank = type(sample)(metainfo=_unscaled(sample))
+        data = self.model.data_preprocessor(dict(inputs=[image], data_samples=[blank]), training=False)
+        with torch.no_grad():
+            found = self.model.predict(data['inputs'], data['data_samples'], rescale=False)[0].get('pred_instances')
+        if found is None:
+            raise InputError(f"{type(self.model).__name__} predicts no instances, which reference='prediction' needs")
+        found = found[found.scores >= self.reference_thr]
+        instances = InstanceData(bboxes=_boxes(found), labels=found.labels.long())
+        if 'masks' in found:
+            masks = found.masks.cpu().numpy().astype(np.uint8)
+            instances.masks = BitmapMasks(masks, *masks.shape[1:]).pad(tuple(image.shape[-2:]))
+        elif self.use_masks:
+            raise InputError(f'use_masks=True, but {type(self.model).__name__} predicts no masks')
+        return type(sample)(metainfo=sample.metainfo, gt_instances=instances)
 
 
 class DetectionScene:
@@ -104,43 +154,71 @@ class DetectionScene:
         images: (B, C, H, W) float in [0, 1], the loader's channel order, padded right and bottom.
         region: (B, 1, H, W) bool, False at padding and letterbox.
         keys: sample ids.
-        truth: ground-truth :class:`Boxes` (B, G) in input coordinates, without crowd regions.
+        truth: what is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions.
+        num_classes: how many classes the model scores, None if unknown.
+        classes: their names, None if unknown.
     """
 
     def __init__(self, victim: MMDetDetector, images, region, keys, samples, sizes):
-        self.model, self.loss_seed = victim.model, victim.loss_seed
+        self.model, self.loss_seed, self.use_masks = victim.model, victim.loss_seed, victim.use_masks
+        self.num_classes = victim.num_classes
+        self.classes = victim.classes or (getattr(victim.model, 'dataset_meta', None) or {}).get('classes')
         self.images, self.region, self.keys, self.samples, self.sizes = images, region, keys, samples, sizes
         instances = [sample.gt_instances for sample in samples]
         self.truth = _pad([i.bboxes for i in instances], [i.labels for i in instances],
                           [torch.ones(len(i), device=images.device) for i in instances])
 
     @cached_property
-    def has_candidates(self) -> bool:
-        """Whether the model's head can decode boxes before non-maximum suppression."""
-        return _decoder(self.model) is not None
+    def objects(self) -> Tensor:
+        """(B, 1, H, W) bool, pixels of what is right: the union of its boxes, or of its masks if the victim uses them."""
+        found = torch.zeros_like(self.region)
+        h, w = found.shape[-2:]
+        centres = [torch.arange(side, device=found.device) + 0.5 for side in (h, w)]
+        for inside, sample in zip(found[:, 0], self.samples, strict=True):
+            if self.use_masks:
+                shape = sample.gt_instances.masks.to_tensor(torch.bool, found.device).any(0)[:h, :w]
+                inside[:shape.shape[0], :shape.shape[1]] = shape
+                continue
+            x1, y1, x2, y2 = sample.gt_instances.bboxes[..., None].unbind(1)
+            high, wide = ((low <= c) & (c < up) for c, low, up in zip(centres, (y1, x1), (y2, x2), strict=True))
+            inside[:] = (high[:, :, None] & wide[:, None]).any(0)
+        return found & self.region
 
-    def candidates(self, x: Tensor, rows: Tensor) -> Boxes:
+    @cached_property
+    def has_candidates(self) -> bool:
+        """Whether the model's head can decode boxes before non-maximum suppression, and gives their scores a gradient."""
+        heads = (getattr(self.model, name, None) for name in ('bbox_head', 'mask_head'))
+        return _decoder(self.model) is not None and not any(isinstance(head, _DETACHED) for head in heads)
+
+    def candidates(self, x: Tensor, rows: Tensor, rivals: Sequence[int] = ()) -> Boxes:
         """Boxes before non-maximum suppression, with differentiable scores, for candidates ``x`` (b, C, H, W) of ``rows``.
 
         Images of equal size go through the model together, others apart, so that no image sees its neighbours' padding.
 
+        Args:
+            rivals: classes of interest. Where a head (YOLOX) reports the best class of each box only, the best of these is added
+                for each box, with :attr:`Boxes.below` set.
+
         Raises:
-            InputError: the detector has no such boxes (masks only, or a head that cannot skip suppression).
+            InputError: the detector has no such boxes, or their scores have no gradient.
         """
         decode = _decoder(self.model)
-        if decode is None:
+        if not self.has_candidates:
             raise self._no_candidates()
         found: list = [None] * len(rows)
-        for size, group in self._by_size(rows):
+        for size, group in by_size(self.sizes, rows):
             together = len(group) == len(rows)
             inputs, samples = self._network_input(x if together else x[group], rows[group], size)
             with _gradient_through_heads():
-                parts = decode(self.model, self.model.extract_feat(inputs), samples)
-            if inputs.requires_grad and not any(scores.requires_grad for *_, scores in parts):
-                raise self._no_candidates()  # some heads call detach() in code of their own
+                parts = decode(self.model, self.model.extract_feat(inputs), samples, rivals)
             for position, part in zip(group.tolist(), parts, strict=True):
                 found[position] = part
-        return _pad(*zip(*found, strict=True))
+        boxes = _pad(*zip(*found, strict=True))
+        if x.requires_grad and not boxes.scores.requires_grad:
+            if boxes.scores.numel():
+                raise self._no_candidates()  # a head outside mmdet may call detach() in code of its own
+            return dataclasses.replace(boxes, scores=boxes.scores + 0 * x.flatten(1)[:, :1])  # nothing found, zero gradient
+        return boxes
 
     def losses(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Boxes | None]:
         """The detector's own training loss per image, (b,), and the boxes it predicts (without gradient, None if it has none).
@@ -153,12 +231,13 @@ class DetectionScene:
         losses, found = [], []
         for row, candidate in zip(rows, x, strict=True):
             inputs, samples = self._network_input(candidate[None], row[None], self.sizes[row])
+            decode = _decoder(self.model)
             with _shared_features(self.model):
                 with frozen_training(self.model), untouched_rng(x.device, self.loss_seed):
                     losses.append(self._loss(inputs, samples))
-                if self.has_candidates:
+                if decode is not None:
                     with torch.no_grad():
-                        found += _decoder(self.model)(self.model, self.model.extract_feat(inputs), samples)
+                        found += decode(self.model, self.model.extract_feat(inputs), samples)
         return torch.stack(losses), _pad(*zip(*found, strict=True)) if found else None
 
     def _no_candidates(self) -> InputError:
@@ -167,9 +246,14 @@ class DetectionScene:
                           "non-maximum suppression; use goal = dict(type='DetectorLoss')")
 
     def _loss(self, inputs, samples) -> Tensor:
+        samples = copy.deepcopy(samples)
+        head = getattr(self.model, 'bbox_head', None)
+        if isinstance(head, RTMDetHead) and not isinstance(head, RTMDetInsHead):
+            for sample in samples:  # its assigner takes any masks for those of RTMDet-Ins, which are no BitmapMasks
+                sample.gt_instances.pop('masks', None)
         try:
             with _end_of_training():
-                losses = self.model.loss(inputs, copy.deepcopy(samples))
+                losses = self.model.loss(inputs, samples)
         except (AttributeError, TypeError, AssertionError) as error:
             name = type(self.model).__name__
             if 'masks' in str(error) and any('masks' not in sample.gt_instances for sample in samples):
@@ -183,13 +267,6 @@ class DetectionScene:
         loss, _ = self.model.parse_losses({name: value for name, value in losses.items() if 'dn_' not in name})
         return loss
 
-    def _by_size(self, rows: Tensor):
-        """(size, positions in ``rows``) for every input size among ``rows``."""
-        groups: dict = {}
-        for position, row in enumerate(rows.tolist()):
-            groups.setdefault(self.sizes[row], []).append(position)
-        return [(size, torch.tensor(positions)) for size, positions in groups.items()]
-
     def _network_input(self, x: Tensor, rows: Tensor, size) -> tuple[Tensor, list]:
         """Run the model's own preprocessing on candidates of one size, inside the graph."""
         h, w = size
@@ -197,78 +274,125 @@ class DetectionScene:
         return data['inputs'], [self.samples[r] for r in rows]
 
 
-def _check_pixels(image: Tensor, sample) -> None:
-    low, high = float(image.min()), float(image.max())
-    scaled = image.is_floating_point() and high <= 1 and not torch.equal(image, image.round())
-    if low < 0 or high > 255 or scaled:
-        raise InputError(f"input of sample '{sample_key(sample)}' reaches from {low:.3g} to {high:.3g}, expected raw pixels in "
-                         "[0, 255]: normalisation belongs to the model's data_preprocessor, not to the test pipeline")
-
-
-def _content_size(sample, image: Tensor) -> tuple[int, int]:
-    """Height and width of the resized image inside the letterbox.
-
-    mmcv's Pad overwrites ``img_shape`` with the padded size, so it is computed from the original one.
-    """
-    h, w = image.shape[-2:]
-    if 'ori_shape' not in sample.metainfo or 'scale_factor' not in sample.metainfo:
-        return h, w
-    scale_w, scale_h = sample.scale_factor[:2]
-    return min(h, round(sample.ori_shape[0] * scale_h)), min(w, round(sample.ori_shape[1] * scale_w))
-
-
-def _pad(boxes, labels, scores) -> Boxes:
+def _pad(boxes, labels, scores, below=None) -> Boxes:
     """Stack lists of unequal length; padding has label -1 and score 0."""
     pad = torch.nn.utils.rnn.pad_sequence
-    return Boxes(pad(list(boxes), True), pad(list(labels), True, -1), pad(list(scores), True))
+    below = None if below is None else pad(list(below), True)
+    return Boxes(pad(list(boxes), True), pad(list(labels), True, -1), pad(list(scores), True), below)
 
 
-# Decoders: (model, features, samples) -> one (boxes, labels, scores) triple per image, in input coordinates
+def _unscaled(sample) -> dict:
+    """Meta data that make mmdet leave predictions in input coordinates, also those heads that ignore ``rescale=False``."""
+    return dict(sample.metainfo, ori_shape=sample.img_shape, scale_factor=(1.0, 1.0))
+
+
+def _boxes(results) -> Tensor:
+    """The boxes of predictions; box-less heads leave them zero, but have masks."""
+    masks_only = 'masks' in results and not results.bboxes.any()
+    return mask2bbox(results.masks) if masks_only else get_box_tensor(results.bboxes)
+
+
+# Decoders: (model, features, samples, rivals) -> boxes, labels, scores (and below) of each image, in input coordinates
 
 def _decoder(model):
     if isinstance(model, DetectionTransformer):
         return _decode_transformer
+    if isinstance(model, MaskFormer):
+        return _decode_queries
     if hasattr(model, 'rpn_head') and hasattr(getattr(model, 'roi_head', None), 'predict_bbox'):
         return _decode_two_stage
     head = getattr(model, 'bbox_head', None)
-    if hasattr(head, 'predict_by_feat') and not isinstance(head, _UNDECODABLE):
+    if hasattr(head, 'predict_by_feat') and not isinstance(head, CornerHead):  # which pairs corners
         return _decode_dense
+    if isinstance(getattr(model, 'mask_head', None), SOLOHead):
+        return _decode_masks
     return None
 
 
-# PAA and RTMDet-Ins insist on suppression, CenterNet on the border of its own test pipeline, CornerNet pairs corners, and SSD
-# cannot predict at all in mmdet 3.3 (its head lacks the attribute loss_cls).
-_UNDECODABLE = (PAAHead, RTMDetInsHead, CenterNetHead, CornerHead, SSDHead)
+# Heads that call detach() on their scores in code of their own.
+_DETACHED = (SABLRetinaHead, GuidedAnchorHead, DecoupledSOLOHead)
 
 
-def _decode_transformer(model, feats, samples):
+def _decode_transformer(model, feats, samples, rivals=()):
     results = model.bbox_head.predict(**model.forward_transformer(feats, samples), rescale=False, batch_data_samples=samples)
     return [(r.bboxes, r.labels, r.scores) for r in results]
 
 
-def _decode_dense(model, feats, samples):
+def _decode_queries(model, feats, samples, rivals=()):
+    """Mask2Former and its like; boxes are those of the masks, whose own part in the score carries no gradient."""
+    triples = []
+    for scores, masks, sample in zip(*model.panoptic_head.predict(feats, samples), samples, strict=True):
+        h, w = sample.img_shape[:2]
+        r = model.panoptic_fusion_head.instance_postprocess(scores, masks[:, :h, :w].detach())
+        triples.append((r.bboxes, r.labels, r.scores))
+    return triples
+
+
+def _decode_masks(model, feats, samples, rivals=()):
+    """SOLO and SOLOv2: what is left after their own soft suppression; boxes are those of the masks."""
+    results = model.mask_head.predict_by_feat(*model.mask_head(feats), batch_img_metas=[_unscaled(s) for s in samples])
+    return [(_boxes(r), r.labels.long(), r.scores) for r in results]
+
+
+def _decode_dense(model, feats, samples, rivals=()):
     head = model.bbox_head
-    cfg = copy.deepcopy(head.test_cfg)
-    cfg.update(score_thr=0.0, conf_thr=-1.0)  # conf_thr: YOLOv3's second threshold
-    results = head.predict_by_feat(*head(feats), batch_img_metas=[s.metainfo for s in samples], cfg=cfg, rescale=False,
-                                   with_nms=False)
-    return [(r.bboxes, r.labels, r.scores) for r in results]
+    options = dict(batch_img_metas=[s.metainfo for s in samples], rescale=False, with_nms=isinstance(head, PAAHead))
+    own = {}
+    if isinstance(head, CenterNetHead):
+        options['batch_img_metas'] = [dict(border=(0.0,) * 4, **s.metainfo) for s in samples]  # an image that was not padded
+    else:
+        options['cfg'] = copy.deepcopy(head.test_cfg)
+        options['cfg'].update(score_thr=0.0, conf_thr=-1.0)  # conf_thr: YOLOv3's second threshold
+    if isinstance(head, PAAHead):  # insists on suppression, and so does RTMDet-Ins
+        own['_bbox_post_process'] = lambda results, *_: results
+    if isinstance(head, RTMDetInsHead):
+        own['_bbox_mask_post_process'] = lambda results, **_: results
+    if isinstance(head, SSDHead) and not hasattr(head, 'loss_cls'):  # mmdet 3.3 asks for what this head never had
+        own['loss_cls'] = None
+    outs = head(feats)
+    with _shadowed(head, **own):
+        results = head.predict_by_feat(*outs, **options)
+    if isinstance(head, PAAHead):
+        return [_every_class(r.bboxes, (r.scores * r.score_factors[:, None]).sqrt()) for r in results]
+    parts = [(r.bboxes, r.labels, r.scores) for r in results]
+    if rivals and isinstance(head, YOLOXHead):
+        others = head.predict_by_feat([_less_its_best(level, rivals) for level in outs[0]], *outs[1:], **options)
+        parts = [(*(torch.cat(pair) for pair in zip(part, (r.bboxes, r.labels, r.scores), strict=True)),
+                  torch.cat([torch.zeros_like(part[2]), part[2]])) for part, r in zip(parts, others, strict=True)]
+    return parts
 
 
-def _decode_two_stage(model, feats, samples):
+def _decode_two_stage(model, feats, samples, rivals=()):
     with torch.no_grad():  # proposals only say where to look: their coordinates carry no gradient
         proposals = model.rpn_head.predict(feats, samples, rescale=False)
     results = model.roi_head.predict_bbox(feats, [s.metainfo for s in samples], proposals, rcnn_test_cfg=None, rescale=False)
-    triples = []
-    for r in results:
-        if r.scores.dim() == 1:  # Sparse R-CNN: one class per box
-            triples.append((r.bboxes, r.labels, r.scores))
-            continue
-        n, classes = len(r.scores), r.scores.shape[1] - 1  # the last column is the background
-        boxes = r.bboxes.unflatten(1, (-1, 4)).expand(n, classes, 4)
-        labels = torch.arange(classes, device=boxes.device).expand(n, classes)
-        triples.append((boxes.reshape(-1, 4), labels.reshape(-1), r.scores[:, :-1].reshape(-1)))
-    return triples
+    # Sparse R-CNN gives one class per box; elsewhere the last column is the background.
+    return [(r.bboxes, r.labels, r.scores) if r.scores.dim() == 1 else _every_class(r.bboxes, r.scores[:, :-1]) for r in results]
+
+
+def _every_class(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (n, 4) or (n, 4 K) with scores (n, K) as n K candidates of one class each."""
+    n, classes = scores.shape
+    labels = torch.arange(classes, device=boxes.device).expand(n, classes)
+    return boxes.unflatten(1, (-1, 4)).expand(n, classes, 4).reshape(-1, 4), labels.reshape(-1), scores.reshape(-1)
+
+
+def _less_its_best(scores: Tensor, wanted: Sequence[int]) -> Tensor:
+    """Class logits (B, K, H, W) of the wanted classes alone, without the best of each place."""
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    keep[:, list(wanted)] = True
+    return scores.masked_fill(~keep.scatter(1, scores.argmax(1, keepdim=True), False), -torch.inf)
+
+
+@contextlib.contextmanager
+def _shadowed(module, **attributes):
+    """Let attributes of the instance stand before those of its class for a while."""
+    vars(module).update(attributes)
+    try:
+        yield
+    finally:
+        for name in attributes:
+            del vars(module)[name]
 
 
 @contextlib.contextmanager
@@ -320,11 +444,8 @@ def _shared_features(model):
             cache.append(extract(inputs, *args, **kwargs))
         return cache[0]
 
-    model.extract_feat = cached  # an instance attribute shadows the method
-    try:
+    with _shadowed(model, extract_feat=cached):
         yield
-    finally:
-        del model.extract_feat
 
 
 @contextlib.contextmanager

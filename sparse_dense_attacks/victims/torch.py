@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, nearest
 from .context import evaluating
 
-__all__ = ['ClassificationScene', 'TorchClassifier']
+__all__ = ['ClassificationScene', 'Classifier', 'TorchClassifier']
 
 
 @dataclass(frozen=True)
@@ -21,63 +21,101 @@ class ClassificationScene:
         images: (B, C, H, W) float in [0, 1].
         region: (B, 1, H, W) bool.
         keys: sample ids.
-        labels: (B,) int64.
+        labels: (B,) int64, the classes to leave.
+        targets: (B,) int64, the classes to reach, for targeted goals that name none.
     """
     model: nn.Module
     images: Tensor
     region: Tensor
     keys: list
     labels: Tensor
+    targets: Tensor | None = None
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
         return self.model(x)
 
 
-@VICTIMS.register_module()
 @dataclass(frozen=True)
-class TorchClassifier:
-    """A classifier with its normalisation inside, called as it is.
+class Classifier:
+    """What all classifiers share.
 
     Args:
-        model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits.
+        model: the module.
+        reference: what counts as the true class: 'truth' the labels of the batch, 'prediction' what the model says about the
+            clean image, so that images without labels can be attacked.
     """
     task: ClassVar[str] = 'classification'
     model: nn.Module
+    reference: str = 'truth'
+
+    def __post_init__(self):
+        choices = ('truth', 'prediction')
+        if self.reference not in choices:
+            raise InputError(f'{type(self).__name__}: reference = {self.reference!r}; {nearest(self.reference, choices)}')
 
     def session(self):
         """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
         return evaluating(self.model)
 
-    def open(self, images: Tensor, labels: Tensor, region: Tensor | None = None, keys: list | None = None) -> ClassificationScene:
+
+@VICTIMS.register_module()
+@dataclass(frozen=True)
+class TorchClassifier(Classifier):
+    """A classifier with its normalisation inside, called as it is.
+
+    Args:
+        model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits.
+        reference: what counts as the true class: 'truth' the given labels, 'prediction' what the model says about the clean
+            image, so that images without labels can be attacked.
+    """
+
+    def open(self, images: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
+             targets: Tensor | None = None) -> ClassificationScene:
         """Check a batch and make it attackable; call within :meth:`session`.
 
         Args:
             images: (B, C, H, W) float in [0, 1].
-            labels: (B,) int64.
+            labels: (B,) int64; not needed, nor looked at, with ``reference='prediction'``.
             region: (B, 1, H, W) bool, pixels that may change; all by default.
             keys: one id per image; positions in the batch by default.
+            targets: (B,) int64, the classes to reach, for a targeted goal that names none.
 
         Raises:
-            InputError: wrong shape or type, values outside [0, 1], labels that are no classes of the model.
+            InputError: wrong shape or type, values outside [0, 1], labels or targets that are no classes of the model.
         """
-        if images.ndim != 4 or images.dtype != torch.float32:
-            raise InputError(f'images: expected float32 (B, C, H, W) in [0, 1], found {images.dtype} {tuple(images.shape)}')
-        if len(images) and not (images.min() >= 0 and images.max() <= 1):
-            raise InputError(f'images: values reach from {images.min():.3g} to {images.max():.3g}, expected [0, 1]; '
-                             'normalisation belongs inside the model')
-        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-            raise InputError(f'labels: expected one int64 class index per image ({len(images)}), found {labels.dtype} '
-                             f'{tuple(labels.shape)}')
-        if len(images):
-            with torch.no_grad():
-                classes = self.model(images[:1]).shape[1]
-            if labels.min() < 0 or labels.max() >= classes:
-                raise InputError(f'labels reach from {labels.min()} to {labels.max()}, but the model has {classes} classes')
-        if region is None:
-            region = torch.ones_like(images[:, :1], dtype=torch.bool)
-        if region.shape != images[:, :1].shape or region.dtype != torch.bool:
-            raise InputError(f'region: expected bool {tuple(images[:, :1].shape)}, found {region.dtype} {tuple(region.shape)}')
-        keys = list(range(len(images)) if keys is None else keys)
-        if len(keys) != len(images):
-            raise InputError(f'keys: expected one sample id per image ({len(images)}), found {len(keys)}')
-        return ClassificationScene(self.model, images, region, keys, labels)
+        images, region, keys = check_images(images, region, keys)
+        with torch.no_grad():
+            if self.reference == 'prediction':
+                logits = self.model(images)
+                labels = logits.argmax(1)
+            elif labels is None:
+                raise InputError("no labels: give them with the images, or build the victim with reference='prediction'")
+            elif len(images):
+                logits = self.model(images[:1])
+        for name, classes in (('labels', labels), ('targets', targets)):
+            if classes is None:
+                continue
+            if classes.shape != images.shape[:1] or classes.dtype != torch.int64:
+                raise InputError(f'{name}: expected one int64 class index per image ({len(images)}), found {classes.dtype} '
+                                 f'{tuple(classes.shape)}')
+            if len(images) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
+                raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the model has {logits.shape[1]} '
+                                 'classes')
+        return ClassificationScene(self.model, images, region, keys, labels, targets)
+
+
+def check_images(images: Tensor, region: Tensor | None, keys: list | None) -> tuple[Tensor, Tensor, list]:
+    """Images in [0, 1], the region (everything by default) and the keys (positions in the batch), or a clear refusal."""
+    if images.ndim != 4 or images.dtype != torch.float32:
+        raise InputError(f'images: expected float32 (B, C, H, W) in [0, 1], found {images.dtype} {tuple(images.shape)}')
+    if len(images) and not (images.min() >= -1e-6 and images.max() <= 1 + 1e-6):  # what undoing a normalisation leaves behind
+        raise InputError(f'images: values reach from {images.min():.3g} to {images.max():.3g}, expected [0, 1]; '
+                         'normalisation belongs inside the model')
+    if region is None:
+        region = torch.ones_like(images[:, :1], dtype=torch.bool)
+    if region.shape != images[:, :1].shape or region.dtype != torch.bool:
+        raise InputError(f'region: expected bool {tuple(images[:, :1].shape)}, found {region.dtype} {tuple(region.shape)}')
+    keys = list(range(len(images)) if keys is None else keys)
+    if len(keys) != len(images):
+        raise InputError(f'keys: expected one sample id per image ({len(images)}), found {len(keys)}')
+    return images.clamp(0, 1), region, keys

@@ -1,0 +1,1 @@
+goal = dict(type='UntargetedPixels', theta=0.99)

@@ -1,0 +1,229 @@
+"""Goals on class logits per pixel; they know no model library."""
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..registry import GOALS, nearest
+from ..types import Verdict
+
+__all__ = ['TargetedPixels', 'UntargetedPixels']
+
+FREE = 255  # in a label map: anything will do
+
+
+@dataclass(frozen=True)
+class _PixelGoal:
+    """
+    Args:
+        theta: share of the pixels that have to be as wanted.
+        reweight: spend loss and gradient on the other pixels only.
+    """
+    task: ClassVar[str] = 'segmentation'
+    theta: float = 0.99
+    reweight: bool = True
+
+    def __post_init__(self):
+        if isinstance(self.theta, bool) or not 0 < self.theta <= 1:
+            raise InputError(f'{type(self).__name__}: theta = {self.theta}, expected a share of the pixels (0 to 1, not 0)')
+
+
+class _PixelObjective:
+    """``sign * gap`` is the margin of each pixel, where ``gap`` is the logit of its class less the largest other one.
+
+    ``scene`` offers ``images``, ``region``, ``keys``, ``labels`` and ``valid`` (B, H', W'), ``shapes`` (height and width of each
+    image's labels), ``classes`` (names or None) and ``logits(x, rows) -> (b, K, H', W')``.
+
+    Attributes:
+        pixels: (B, H', W') bool, the pixels that count.
+        wanted: (B, H', W') int64, the class each of them is to leave (``sign`` 1) or to reach (``sign`` -1).
+        total: (B,) int64, how many count.
+    """
+    sign: ClassVar[int]
+
+    def __init__(self, goal, scene):
+        self.goal, self.scene = goal, scene
+        self.images, self.keys = scene.images, scene.keys
+        rows = torch.arange(len(self.images))
+        with torch.no_grad():
+            logits = scene.logits(self.images, rows)
+            self.pixels, self.wanted = self.choose(logits)
+            self.total = self.pixels.flatten(1).sum(1)
+            self.clean = self.judge(logits, rows)
+        self.region = scene.region & (self.total > 0)[:, None, None, None]
+
+    def share(self, x: Tensor, rows: Tensor) -> Tensor:
+        """(b,) float64, share of the pixels of candidates ``x`` that are as wanted, NaN for images without such pixels.
+
+        Success at any theta can be read from it; costs one forward.
+        """
+        with torch.no_grad():
+            return self._share(self._done(self.scene.logits(x, rows), rows), rows)
+
+    def _done(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """(b, H', W') bool, pixels that are as wanted."""
+        return self.pixels[rows] & ((logits.argmax(1) == self.wanted[rows]) == (self.sign < 0))
+
+    def _share(self, done: Tensor, rows: Tensor) -> Tensor:
+        return done.flatten(1).sum(1).double() / self.total[rows]
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        return self.judge(self.scene.logits(x, rows), rows)
+
+    def judge(self, logits: Tensor, rows: Tensor) -> Verdict:
+        pixels, wanted, done = self.pixels[rows], self.wanted[rows], self._done(logits, rows)
+        gap = logits.gather(1, wanted[:, None])[:, 0] - logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+        loss = self.sign * F.cross_entropy(logits, wanted, reduction='none')
+        if self.goal.reweight:
+            # The most that a pixel which is not done can reach, so that another pixel done never lowers the loss.
+            loss = torch.where(done, math.log(logits.shape[1]) if self.sign > 0 else 0., loss)
+        success = ~(self._share(done, rows) < self.goal.theta)  # true where no pixel counts
+        total = self.total[rows].clamp(min=1)
+        return Verdict(loss=_sum(loss, pixels) / total, margin=_sum(self.sign * gap, pixels & ~done) / total * ~success,
+                       success=success)
+
+
+def _sum(values: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where, values, 0).flatten(1).sum(1)
+
+
+@GOALS.register_module()
+@dataclass(frozen=True)
+class UntargetedPixels(_PixelGoal):
+    """Any wrong class for the pixels that are right on the clean image.
+
+    ``loss`` is their mean cross-entropy, where a fooled pixel counts ``log K`` and draws no gradient (``reweight``).
+    ``margin`` is the mean of how far the true logit is above the largest other one, 0 for fooled pixels. ``success``: at least
+    ``theta`` of them are fooled. Pixels without a class never count. An image that has no others is left alone and its success
+    undefined; one without a pixel that is right is left alone and counts as broken before the attack.
+
+    Args:
+        theta: share of these pixels that has to be fooled. The default is the convention for dense attacks; few changed pixels
+            rarely reach it, so read the share of fooled pixels as well.
+        reweight: let fooled pixels draw no gradient. False ascends the plain cross-entropy, which a few pixels can dominate.
+    """
+
+    def objective(self, scene) -> '_PixelObjective':
+        return _UntargetedPixelsObjective(self, scene)
+
+
+class _UntargetedPixelsObjective(_PixelObjective):
+    sign = 1
+
+    def choose(self, logits):
+        labels, valid = self.scene.labels, self.scene.valid
+        return valid & (logits.argmax(1) == labels), labels
+
+    @property
+    def eligible(self) -> Tensor:
+        return self.total > 0
+
+    @property
+    def defined(self) -> Tensor:
+        return self.scene.valid.flatten(1).any(1)
+
+
+@GOALS.register_module()
+@dataclass(frozen=True)
+class TargetedPixels(_PixelGoal):
+    """A class of the attacker's choice for every pixel that counts; give ``target`` or ``erase``.
+
+    The pixels that count are those whose true class is another one; where there are none, nothing is attacked and success is
+    undefined. ``loss`` is minus the mean cross-entropy of the wanted classes, where a pixel that carries its target counts 0 and
+    draws no gradient (``reweight``). ``margin`` is the mean of how far the largest other logit is above the wanted one, 0 for
+    pixels that carry their target. ``success``: at least ``theta`` of the pixels carry it. An image counts in the success rate if
+    the clean one is no success yet.
+
+    Args:
+        theta: share of the pixels that has to carry its target.
+        reweight: let pixels that carry their target draw no gradient.
+        target: a class index for all pixels, or a folder with a label map for each image: ``<name>.png`` in the size of the
+            ground truth, where the name is that of the image file (or the sample id) and values are class indices; 255 where
+            anything will do.
+        erase: class index or name. Pixels of that class are to become what the model finds likeliest, on the clean image, among
+            the other classes.
+
+    Raises:
+        InputError: both or neither given, no such class, folder or label map, a label map of another size.
+    """
+    target: int | str | Path | None = None
+    erase: int | str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        given = self.erase if self.target is None else self.target
+        if (self.target is None) == (self.erase is None) or isinstance(given, bool) or not isinstance(given, int | str | Path):
+            raise InputError('TargetedPixels: give either target (a class index, or a folder of label maps) or erase (a class '
+                             f'index or name), found target = {self.target!r} and erase = {self.erase!r}')
+        if isinstance(self.target, str | Path) and not Path(self.target).is_dir():
+            raise InputError(f"TargetedPixels: target = '{self.target}' is no folder; expected a class index, or a folder of "
+                             'label maps')
+
+    def objective(self, scene) -> '_PixelObjective':
+        return _TargetedPixelsObjective(self, scene)
+
+
+class _TargetedPixelsObjective(_PixelObjective):
+    sign = -1
+
+    def choose(self, logits):
+        labels, valid, classes = self.scene.labels, self.scene.valid, logits.shape[1]
+        if self.goal.erase is not None:
+            erase = self._class(self.goal.erase, classes)
+            return valid & (labels == erase), logits.index_fill(1, labels.new_tensor([erase]), -torch.inf).argmax(1)
+        if not isinstance(self.goal.target, int):
+            target = torch.full_like(labels, FREE)
+            for row, key, (h, w) in zip(target, self.keys, self.scene.shapes, strict=True):
+                row[:h, :w] = self._label_map(key, (h, w), classes)
+            valid, target = valid & (target != FREE), target.where(target != FREE, 0)
+        else:
+            target = torch.full_like(labels, self._class(self.goal.target, classes))
+        return valid & (labels != target), target
+
+    @property
+    def eligible(self) -> Tensor:
+        return self.defined & ~self.clean.success
+
+    @property
+    def defined(self) -> Tensor:
+        return self.total > 0
+
+    def _class(self, name: int | str, classes: int) -> int:
+        if isinstance(name, str):
+            if self.scene.classes is None:
+                raise InputError(f"TargetedPixels: the model knows no class names such as '{name}'; give the class index")
+            if name not in self.scene.classes:
+                raise InputError(f"TargetedPixels: no class '{name}': {nearest(name, self.scene.classes)}")
+            return list(self.scene.classes).index(name)
+        if not 0 <= name < classes:
+            raise InputError(f'TargetedPixels: class {name}, but the model has {classes} classes (0 to {classes - 1})')
+        return name
+
+    def _label_map(self, key, shape: tuple[int, int], classes: int) -> Tensor:
+        """The label map of an image, (h, w) int64."""
+        path = Path(self.goal.target) / f'{Path(str(key)).stem}.png'
+        labels = _read(path)
+        if labels.shape != shape:
+            raise InputError(f"TargetedPixels: '{path}' is {tuple(labels.shape)}, the ground truth {tuple(shape)}")
+        stray = labels[(labels >= classes) & (labels != FREE)]
+        if len(stray):
+            raise InputError(f"TargetedPixels: '{path}' holds {stray[0]}, but the model has {classes} classes (0 to "
+                             f'{classes - 1}), and {FREE} is for pixels where anything will do')
+        return labels
+
+
+def _read(path: Path) -> Tensor:
+    """An index image, (height, width) int64."""
+    from PIL import Image, UnidentifiedImageError
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ('L', 'P'):
+                raise InputError(f"TargetedPixels: '{path}' has mode {image.mode}, expected class indices (one 8-bit channel)")
+            return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).long()
+    except (FileNotFoundError, UnidentifiedImageError) as error:
+        raise InputError(f"TargetedPixels: no label map '{path}', or no PNG") from error

@@ -1,0 +1,131 @@
+"""Any mmpretrain 1.x classifier that predicts one class by a soft-max: raw pixels in, the logits of that soft-max out."""
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.classifiers import BaseClassifier
+from torch import Tensor
+
+from ..errors import InputError
+from ..registry import VICTIMS
+from .base import by_size, sample_key, stack_inputs
+from .torch import ClassificationScene, Classifier
+
+__all__ = ['MMPretrainClassifier', 'MMPretrainScene']
+
+
+@dataclass(frozen=True)
+class MMPretrainScene(ClassificationScene):
+    """One batch opened for attack.
+
+    Attributes:
+        model: the mmpretrain classifier.
+        sizes: each image's own (height, width); the others are those of :class:`ClassificationScene`.
+    """
+    sizes: list = ()
+
+    def logits(self, x: Tensor, rows: Tensor) -> Tensor:
+        """What the model's own prediction soft-maxes, (b, K), for candidates ``x`` (b, C, H, W) of the images ``rows``.
+
+        Images of equal size go through the model together, others apart, so that no image sees its neighbours' padding.
+        """
+        found: list = [None] * len(rows)
+        for (h, w), group in by_size(self.sizes, rows):
+            pixels = (x if len(group) == len(rows) else x[group])[..., :h, :w] * 255
+            inputs = self.model.data_preprocessor(dict(inputs=pixels, data_samples=None), training=False)['inputs']
+            with _scores_for_predictions(self.model):
+                scores = self.model.predict(inputs)
+            if len(group) == len(rows):
+                return scores
+            for position, score in zip(group.tolist(), scores, strict=True):
+                found[position] = score
+        return torch.stack(found)
+
+
+@VICTIMS.register_module()
+@dataclass(frozen=True)
+class MMPretrainClassifier(Classifier):
+    """A classifier built by mmpretrain.
+
+    Args:
+        model: the classifier (not wrapped for distributed training).
+        reference: what counts as the true class: 'truth' the samples' ``gt_label``, 'prediction' what the model says about the
+            clean image, so that images without labels can be attacked.
+
+    Raises:
+        InputError: the model does not predict one class by a soft-max.
+    """
+    model: BaseClassifier
+
+    def __post_init__(self):
+        super().__post_init__()
+        judge, scores = _judge(self.model), torch.arange(1000.)[None].remainder(7)
+        if not hasattr(judge, '_get_predictions') or not torch.equal(
+                judge._get_predictions(scores, None)[0].pred_score, F.softmax(scores, 1)[0]):
+            raise InputError(f'{type(self.model).__name__} with head {type(judge).__name__} does not predict one class by a '
+                             'soft-max: multi-label, multi-task, regression and retrieval models cannot be attacked')
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes of the head, or of the backbone where that holds the last layer; None if neither says."""
+        parts = _judge(self.model), getattr(self.model, 'backbone', None), getattr(self.model, 'model', None)
+        counts = (getattr(part, 'num_classes', None) for part in parts)
+        return next((count for count in counts if count and count > 0), None)
+
+    def open(self, data_batch: dict) -> MMPretrainScene:
+        """Make a batch of the test dataloader attackable; call within :meth:`session`. The batch is not changed.
+
+        Args:
+            data_batch: ``inputs``, a list of raw images (C, h, w) or one tensor of them, and ``data_samples``.
+
+        Raises:
+            InputError: inputs that are not raw images in [0, 255]; labels that are missing, several, or no classes of the model.
+        """
+        inputs, samples = data_batch['inputs'], data_batch['data_samples']
+        if any(image.ndim != 3 for image in inputs):
+            raise InputError(f'inputs: expected images (C, H, W), found {tuple(inputs[0].shape)}: test-time augmentation is not '
+                             'supported')
+        images, region, sizes = stack_inputs(inputs, samples, next(self.model.parameters()).device)
+        scene = MMPretrainScene(self.model, images, region, [sample_key(sample) for sample in samples], None, sizes=sizes)
+        with torch.no_grad():
+            if self.reference == 'prediction':
+                return dataclasses.replace(scene, labels=scene.logits(images, torch.arange(len(images))).argmax(1))
+            labels = torch.cat([_label(sample) for sample in samples]).to(images.device)
+            classes = self.num_classes or scene.logits(images[:1], torch.tensor([0])).shape[1]
+        for key, label in zip(scene.keys, labels.tolist(), strict=True):
+            if not 0 <= label < classes:
+                raise InputError(f"sample '{key}' has label {label}, but the model has {classes} classes, 0 to {classes - 1}")
+        return dataclasses.replace(scene, labels=labels)
+
+
+def _label(sample) -> Tensor:
+    label = sample.get('gt_label')
+    if label is None:
+        raise InputError(f"sample '{sample_key(sample)}' has no gt_label: take a labelled data set, or the model's prediction as "
+                         "the truth (reference='prediction')")
+    if len(label) != 1:
+        raise InputError(f"sample '{sample_key(sample)}' has {len(label)} labels, {label.tolist()}: expected one, multi-label "
+                         'data cannot be attacked')
+    return label
+
+
+def _judge(model):
+    """The module that turns scores into predictions: the head, or the model itself where it wraps another library's."""
+    head = getattr(model, 'head', None)
+    return model if head is None else head
+
+
+@contextlib.contextmanager
+def _scores_for_predictions(model):
+    """Let ``model.predict`` return the scores that it makes its predictions from.
+
+    Heads combine their outputs on the way there, each in its own way (Conformer adds two), so ``forward`` does not do.
+    """
+    judge = _judge(model)
+    judge._get_predictions = lambda scores, samples=None: scores  # an instance attribute shadows the method
+    try:
+        yield
+    finally:
+        del judge._get_predictions

@@ -1,0 +1,159 @@
+"""Any mmseg 1.x encoder-decoder segmenter: raw pixels in, differentiable logits at the size of the ground truth out.
+
+Everything goes through the model's own parts: its ``data_preprocessor`` inside the autograd graph, its own whole or sliding
+inference, its own way back to the original size. See README.md beside this file for what had to be worked around.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from mmseg.models.segmentors import BaseSegmentor, DepthEstimator, EncoderDecoder, MultimodalEncoderDecoder
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from ..errors import InputError
+from ..registry import VICTIMS
+from .base import by_size, sample_key, stack_inputs
+from .context import evaluating
+from .torch_segmenter import check_labels, check_reference
+
+__all__ = ['MMSegSegmenter', 'SegmentationScene']
+
+
+@VICTIMS.register_module()
+@dataclass(frozen=True)
+class MMSegSegmenter:
+    """A segmenter built by mmseg.
+
+    Args:
+        model: the segmenter (not wrapped for distributed training).
+        reference: 'truth', or 'prediction' to take what the model says about the clean image for the truth, so that images
+            without annotations can be attacked.
+        ignore_index: label of pixels that count for nothing; by default that of the model's decode head.
+        classes: names of the classes; by default those that came with the model's weights, if any.
+
+    Raises:
+        InputError: a model without class logits per pixel (depth estimation, test-time augmentation).
+    """
+    task: ClassVar[str] = 'segmentation'
+    model: BaseSegmentor
+    reference: str = 'truth'
+    ignore_index: int | None = None
+    classes: Sequence[str] | None = None
+
+    def __post_init__(self):
+        check_reference(self)
+        name = type(self.model).__name__
+        if not isinstance(self.model, EncoderDecoder | MultimodalEncoderDecoder) or isinstance(self.model, DepthEstimator):
+            raise InputError(f'{name} gives no class logits for pixels; expected an EncoderDecoder of mmseg or a subclass, '
+                             'without test-time augmentation')
+        if self.model.out_channels == 1 and (self.model.num_classes != 2 or self._head.threshold is None):
+            raise InputError(f'{name} has one output channel and num_classes={self.model.num_classes}: which of two classes a '
+                             'pixel belongs to needs num_classes=2 and a threshold in the decode head')
+
+    @property
+    def num_classes(self) -> int:
+        """Classes a pixel can have."""
+        return self.model.num_classes
+
+    @property
+    def _head(self):
+        head = self.model.decode_head
+        return head[-1] if isinstance(head, torch.nn.ModuleList) else head
+
+    def session(self):
+        """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
+        return evaluating(self.model)
+
+    def open(self, data_batch: dict) -> 'SegmentationScene':
+        """Make a batch of the test dataloader attackable; call within :meth:`session`. The batch is not changed.
+
+        Raises:
+            InputError: no annotations in the batch (unless the prediction is the reference), annotations that are no classes of
+                the model or of another size than the predictions; inputs that are not raw images in [0, 255].
+        """
+        samples = data_batch['data_samples']
+        images, region, sizes = stack_inputs(data_batch['inputs'], samples, next(self.model.parameters()).device)
+        scene = SegmentationScene(self, images, region, [sample_key(sample) for sample in samples],
+                                  [sample.metainfo for sample in samples], sizes)
+        if self.reference == 'truth':
+            self._read_truth(scene, samples)
+        else:
+            with torch.no_grad():
+                scene.labels = scene.logits(images, torch.arange(len(images))).argmax(1)
+        return scene
+
+    def _read_truth(self, scene: 'SegmentationScene', samples: list) -> None:
+        ignore = getattr(self._head, 'ignore_index', 255) if self.ignore_index is None else self.ignore_index
+        for b, (key, (h, w), sample) in enumerate(zip(scene.keys, scene.shapes, samples, strict=True)):
+            if 'gt_sem_seg' not in sample:
+                raise InputError(f"sample '{key}' has no ground truth: add LoadAnnotations() to the test pipeline and a "
+                                 "seg_map_path to the data_prefix of the dataset, or use reference='prediction'")
+            labels = sample.gt_sem_seg.data[0].long()
+            if labels.shape != (h, w):
+                raise InputError(f"sample '{key}': the ground truth is {tuple(labels.shape)}, but predictions have the size of "
+                                 f'the original image, {(h, w)}: put LoadAnnotations after Resize and Pad in the test pipeline')
+            check_labels(labels, self.num_classes, ignore, f"sample '{key}'")
+            scene.labels[b, :h, :w] = labels.where(labels != ignore, 0)
+            scene.valid[b, :h, :w] = labels != ignore
+
+
+class SegmentationScene:
+    """One batch opened for attack.
+
+    Attributes:
+        images: (B, C, H, W) float in [0, 1], the loader's channel order, padded right and bottom.
+        region: (B, 1, H, W) bool, False at padding and letterbox.
+        keys: sample ids.
+        classes: names of the classes, or None.
+        shapes: height and width of each original image.
+        labels: (B, H', W') int64 at the size of the original images, padded right and bottom; 0 where nothing is valid.
+        valid: (B, H', W') bool, False at padding and at pixels without a class.
+    """
+
+    def __init__(self, victim: MMSegSegmenter, images, region, keys, metas, sizes):
+        self.model = victim.model
+        self.classes = victim.classes or (getattr(victim.model, 'dataset_meta', None) or {}).get('classes')
+        self.images, self.region, self.keys, self.metas, self.sizes = images, region, keys, metas, sizes
+        self.shapes = [tuple(meta['ori_shape'][:2]) for meta in metas]
+        h, w = (max(side) for side in zip(*self.shapes, strict=True))
+        self.labels = torch.zeros(len(images), h, w, dtype=torch.int64, device=images.device)
+        self.valid = torch.zeros_like(self.labels, dtype=torch.bool)
+        for valid, (h, w) in zip(self.valid, self.shapes, strict=True):
+            valid[:h, :w] = True
+        self._threshold = victim._head.threshold if victim.model.out_channels == 1 else None
+
+    def logits(self, x: Tensor, rows: Tensor) -> Tensor:
+        """(b, K, H', W') class logits for candidates ``x`` (b, C, H, W) of ``rows``; 0 at padding.
+
+        Images of equal size go through the model together, others apart, so that no image sees its neighbours' padding.
+        """
+        found: list = [None] * len(rows)
+        for size, group in by_size(self.sizes, rows):
+            together = len(group) == len(rows)
+            parts = self._predict(x if together else x[group], rows[group], size)
+            for position, part in zip(group.tolist(), parts, strict=True):
+                found[position] = part
+        h, w = self.labels.shape[1:]
+        return torch.stack([F.pad(part, (0, w - part.shape[2], 0, h - part.shape[1])) for part in found])
+
+    def _predict(self, x: Tensor, rows: Tensor, size) -> list[Tensor]:
+        """Logits (K, h', w') of candidates of one size, as ``model.predict`` finds them."""
+        h, w = size
+        samples = [SegDataSample(metainfo=self.metas[row]) for row in rows.tolist()]  # new ones: the model writes into them
+        data = self.model.data_preprocessor(dict(inputs=x[..., :h, :w] * 255, data_samples=samples), training=False)
+        logits = self.model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
+        if self._threshold is not None:
+            logits = logits.expand(-1, 2, -1, -1)  # of a single channel mmseg would keep the probability only
+        parts = [sample.seg_logits.data for sample in self.model.postprocess_result(logits, data['data_samples'])]
+        return parts if self._threshold is None else [_two_classes(part[:1], self._threshold) for part in parts]
+
+
+def _two_classes(z: Tensor, threshold: float) -> Tensor:
+    """Logits (2, h, w) whose arg max is exactly the library's ``sigmoid(z) > threshold``, for z (1, h, w)."""
+    gap = z - torch.logit(z.new_tensor(threshold))
+    with torch.no_grad():  # rounding may put a pixel at the threshold on the other side
+        right = torch.where(z.sigmoid() > threshold, gap.clamp(min=torch.finfo(z.dtype).tiny), gap.clamp(max=0))
+    return torch.cat([torch.zeros_like(z), gap + (right - gap).detach()])

@@ -1,0 +1,124 @@
+"""Plain PyTorch segmenters: any module from [0, 1] images to logits per pixel."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..registry import VICTIMS, nearest
+from .context import evaluating
+from .torch import check_images
+
+__all__ = ['TorchSegmentationScene', 'TorchSegmenter']
+
+REFERENCES = ('truth', 'prediction')
+
+
+@dataclass(frozen=True)
+class TorchSegmentationScene:
+    """One batch opened for attack.
+
+    Attributes:
+        model: module from (b, C, H, W) images in [0, 1] to (b, K, h, w) logits, or a dict with these under 'out'.
+        images: (B, C, H, W) float in [0, 1].
+        region: (B, 1, H, W) bool.
+        keys: sample ids.
+        labels: (B, H', W') int64, 0 where nothing is valid.
+        valid: (B, H', W') bool, False at pixels without a class.
+        classes: names of the classes, or None.
+    """
+    model: nn.Module
+    images: Tensor
+    region: Tensor
+    keys: list
+    labels: Tensor
+    valid: Tensor
+    classes: Sequence[str] | None = None
+
+    @property
+    def shapes(self) -> list:
+        """Height and width of each image's labels."""
+        return [tuple(self.labels.shape[1:])] * len(self.labels)
+
+    def logits(self, x: Tensor, rows: Tensor) -> Tensor:
+        return _logits(self.model, x, self.labels.shape[1:])
+
+
+@VICTIMS.register_module()
+@dataclass(frozen=True)
+class TorchSegmenter:
+    """A segmenter with its normalisation inside, called as it is.
+
+    Args:
+        model: module from (B, C, H, W) float images in [0, 1] to (B, K, h, w) logits, or to a dict with these under 'out', as
+            torchvision's segmenters return it. Logits of another size than the labels are resized bilinearly.
+        reference: 'truth', or 'prediction' to take what the model says about the clean image for the truth, so that images
+            without labels can be attacked.
+        classes: names of the classes, if goals are to name them.
+    """
+    task: ClassVar[str] = 'segmentation'
+    model: nn.Module
+    reference: str = 'truth'
+    classes: Sequence[str] | None = None
+
+    def __post_init__(self):
+        check_reference(self)
+
+    def session(self):
+        """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
+        return evaluating(self.model)
+
+    def open(self, images: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
+             ignore_index: int = 255) -> TorchSegmentationScene:
+        """Check a batch and make it attackable; call within :meth:`session`.
+
+        Args:
+            images: (B, C, H, W) float32 in [0, 1].
+            labels: (B, H', W') int64; not needed, nor looked at, with ``reference='prediction'``.
+            region: (B, 1, H, W) bool, pixels that may change; all by default.
+            keys: one id per image; positions in the batch by default.
+            ignore_index: label of pixels that count for nothing.
+
+        Raises:
+            InputError: wrong shape or type, values outside [0, 1], labels that are no classes of the model.
+        """
+        images, region, keys = check_images(images, region, keys)
+        with torch.no_grad():
+            if self.reference == 'prediction':
+                labels = _logits(self.model, images, images.shape[2:]).argmax(1)
+                return TorchSegmentationScene(self.model, images, region, keys, labels, torch.ones_like(labels, dtype=torch.bool),
+                                              self.classes)
+            if labels is None:
+                raise InputError("no labels: give them with the images, or build the victim with reference='prediction'")
+            if labels.ndim != 3 or len(labels) != len(images) or labels.dtype != torch.int64:
+                raise InputError(f'labels: expected int64 ({len(images)}, height, width), found {labels.dtype} '
+                                 f'{tuple(labels.shape)}')
+            if len(images):
+                check_labels(labels, _logits(self.model, images[:1], labels.shape[1:]).shape[1], ignore_index, 'labels')
+        valid = labels != ignore_index
+        return TorchSegmentationScene(self.model, images, region, keys, labels.where(valid, 0), valid, self.classes)
+
+
+def _logits(model: nn.Module, x: Tensor, size) -> Tensor:
+    logits = model(x)
+    logits = logits['out'] if isinstance(logits, dict) else logits
+    if logits.ndim != 4:
+        raise InputError(f'the model gives logits of shape {tuple(logits.shape)}, expected (B, K, height, width)')
+    return logits if logits.shape[2:] == size else F.interpolate(logits, size, mode='bilinear', align_corners=False)
+
+
+def check_reference(victim) -> None:
+    if victim.reference not in REFERENCES:
+        raise InputError(f'{type(victim).__name__}: reference = {victim.reference!r}; {nearest(victim.reference, REFERENCES)}')
+
+
+def check_labels(labels: Tensor, classes: int, ignore_index: int, name: str) -> None:
+    """Refuse labels (..., H', W') that are neither a class nor ignored."""
+    stray = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
+    if len(stray):
+        raise InputError(f'{name}: label {stray[0]} is none of the {classes} classes of the model (0 to {classes - 1}) and not '
+                         f'the ignored one ({ignore_index}): set ignore_index, or where label 0 means no class '
+                         'reduce_zero_label=True in LoadAnnotations of mmseg')
