@@ -20,6 +20,7 @@ from .attacks import (
     SparsePGD,
     SparseRS,
     StructuredSparsePGD,
+    SwapPGD,
 )
 from .errors import InputError
 from .objectives import DetectorLoss, Fabricate, Mislabel, Targeted, TargetedPixels, Untargeted, UntargetedPixels, Vanish
@@ -33,5 +34,5 @@ __version__ = '0.1.0'
 
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn', 'Attack', 'AttackResult',
            'Boxes', 'BudgetSearch', 'DetectorLoss', 'Fabricate', 'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels',
-           'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'Targeted', 'TargetedPixels',
-           'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']
+           'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted',
+           'TargetedPixels', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

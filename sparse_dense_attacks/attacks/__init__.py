@@ -12,8 +12,9 @@ from .sigma_zero import SigmaZero
 from .sparse_rs import SparseRS
 from .spgd import SparsePGD
 from .structured import StructuredSparsePGD
+from .swaps import SwapPGD
 from .wi_fgsm import WIFGSM
 
 __all__ = ['ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Attack', 'BudgetAttack', 'BudgetSearch', 'ForeignAttack', 'ImageRNG',
            'MinimumAttack', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD',
-           'cascade']
+           'SwapPGD', 'cascade']

@@ -11,7 +11,7 @@ from ..ops.kernels import Pixel
 from ..registry import ATTACKS, nearest
 from .base import Best, BudgetAttack, cascade
 
-__all__ = ['SparsePGD']
+__all__ = ['SparsePGD', 'largest']
 
 GRADIENTS = ('projected', 'unprojected', 'ensemble')
 
@@ -75,7 +75,7 @@ class SparsePGD(BudgetAttack):
         stride = self.beta * groups.flatten(1).sum(1).sqrt()
         p = ((2 * rng.uniform(c) - 1) * self.eps_inf).clamp_(low, high)
         u = mask_rng.normal(1).masked_fill_(~groups, -torch.inf)  # -inf is never chosen and has zero gradient
-        mask, still = kernel.expand(_largest(u, k, k_max), size), torch.zeros_like(k)
+        mask, still = kernel.expand(largest(u, k, k_max), size), torch.zeros_like(k)
         z, rows = torch.empty_like(x), torch.arange(b)
 
         for step in range(self.steps + 1):
@@ -115,13 +115,13 @@ class SparsePGD(BudgetAttack):
             p.add_(grad, alpha=self.alpha * self.eps_inf)
             torch.clamp(p, low, high, out=p)
 
-            chosen = kernel.expand(_largest(u, k, k_max), size)
+            chosen = kernel.expand(largest(u, k, k_max), size)
             unchanged = (chosen == mask).flatten(1).all(1) & ~stuck
             mask, still = chosen, torch.where(unchanged, still + 1, 0)
         return best.images
 
 
-def _largest(u: Tensor, k: Tensor, k_max: int) -> Tensor:
+def largest(u: Tensor, k: Tensor, k_max: int) -> Tensor:
     """(b, 1, Gh, Gw) bool, the ``k[b]`` largest of each image's ``u``, of the same shape."""
     index, keep = top_k(u.flatten(1), k, k_max)
     return torch.zeros_like(u, dtype=torch.bool).flatten(1).scatter_(1, index, keep).view_as(u)
