@@ -15,7 +15,8 @@ def mixed(b=7, gain=0.3, **options):
 
 @pytest.mark.parametrize('early_stop', [True, False])
 @pytest.mark.parametrize('start', [0.0, 0.15])
-@pytest.mark.parametrize('k, shape, steps', [(1, (3, 4, 4), 200), (3, (1, 5, 7), 400), (9, (3, 6, 5), 2000), (30, (3, 6, 5), 100)])
+@pytest.mark.parametrize('k, shape, steps', [(1, (3, 4, 4), 200), (3, (1, 5, 7), 400), (9, (3, 6, 5), 2000),
+                                             (30, (3, 6, 5), 100)])
 def test_best_pixels_of_a_linear_model_are_found(k, shape, steps, start, early_stop):
     model, x = Linear(torch.randn(shape, generator=torch.Generator().manual_seed(k)), 0.), pictures(3, *shape, seed=k)
     optimum = model.pixel_gains(x).topk(k)
