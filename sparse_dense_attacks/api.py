@@ -17,7 +17,7 @@ __all__ = ['attack']
 
 def attack(model, images, labels: Tensor | None = None, attack: Attack | dict | str = 'sigma_zero', *, goal=None,
            seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None, batch_size: int = 128,
-           keys: list | None = None, region: Tensor | None = None, **options) -> AttackResult:
+           keys: list | None = None, region: Tensor | None = None, targets: Tensor | None = None, **options) -> AttackResult:
     """Attack a batch.
 
     Args:
@@ -32,6 +32,7 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | dict | 
         batch_size: images attacked together; no result depends on it.
         keys: one id per image; positions by default.
         region: (B, 1, H, W) bool, pixels that may change; all by default.
+        targets: (B,) int64, the classes a targeted goal has to reach.
 
     Returns:
         An :class:`AttackResult`, every entry in the order of the images.
@@ -51,7 +52,7 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | dict | 
         if isinstance(images, dict):
             return run(goal.objective(victim.open(images)))
         keys = list(range(len(images))) if keys is None else list(keys)
-        given = dict(labels=labels, region=region)
+        given = dict(labels=labels, region=region, targets=targets)
         parts = []
         for rows in torch.arange(len(images)).split(batch_size):
             part = {name: value[rows] for name, value in given.items() if value is not None}

@@ -71,3 +71,11 @@ def test_what_undoing_a_normalisation_leaves_behind_is_accepted():
     images[:, :, 0, 0], images[:, :, 1, 1] = -2.98e-8, 1 + 1.2e-7
     result = attack(MODEL, images, LABELS, 'sparse_pgd', k=3, steps=10, eight_bit=False)
     assert result.images.min() >= 0 and result.images.max() <= 1 and (result.l0_pixels <= 3).all()
+
+
+def test_targets_are_reached():
+    targets = MODEL(IMAGES).topk(2).indices[:, 1]
+    result = attack(MODEL, IMAGES, LABELS, 'sparse_pgd', k=15, steps=100, goal='targeted', targets=targets, batch_size=3)
+    assert result.success.any() and torch.equal(MODEL(result.images).argmax(1) == targets, result.success)
+    with pytest.raises(InputError, match='target'):
+        attack(MODEL, IMAGES, LABELS, 'sparse_pgd', goal='targeted')

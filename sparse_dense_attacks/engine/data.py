@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..victims.base import sample_key
 
-__all__ = ['SkipUnreadable', 'from_picture', 'loads_annotations_first', 'to_picture', 'tolerant']
+__all__ = ['SkipUnreadable', 'from_picture', 'loads_annotations_first', 'to_picture', 'tolerant', 'victim_options']
 
 
 class SkipUnreadable(torch.utils.data.Dataset):
@@ -91,6 +91,11 @@ def loads_annotations_first(dataset) -> bool:
     resizes = [i for i, name in enumerate(names) if 'Resize' in name]
     annotations = [i for i, name in enumerate(names) if name.startswith('Load') and 'Annotations' in name]
     return bool(resizes and annotations) and annotations[0] < resizes[0]
+
+
+def victim_options(dataset) -> dict:
+    """What the victim has to know about the data set."""
+    return dict(boxes_follow_resize=loads_annotations_first(dataset), classes=dataset.metainfo.get('classes'))
 
 
 def to_picture(image: Tensor) -> np.ndarray:

@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from .attacker import Attacker
-from .data import loads_annotations_first
+from .data import victim_options
 
 __all__ = ['AttackHook']
 
@@ -33,13 +33,12 @@ class AttackHook(Hook):
 
     def __init__(self, attack, goal, seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None,
                  victim: dict | None = None):
-        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards,
-                             **(victim or {}))
+        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards)
+        self.victim = victim or {}
 
     def before_test(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.attacker = Attacker(model, **self.settings,
-                                 boxes_follow_resize=loads_annotations_first(runner.test_dataloader.dataset))
+        self.attacker = Attacker(model, **self.settings, **victim_options(runner.test_dataloader.dataset) | self.victim)
         self.successes: list[bool] = []
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from ..errors import InputError
 from ..victims.base import sample_key
 from .attacker import Attacker, Perturbed
-from .data import from_picture, loads_annotations_first, to_picture, tolerant
+from .data import from_picture, to_picture, tolerant, victim_options
 from .store import Record, ResultStore
 
 __all__ = ['AttackLoop', 'summarize']
@@ -54,7 +54,7 @@ class AttackLoop(TestLoop):
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.attacker = Attacker(model, attack, goal, seed, eight_bit, max_forwards,
-                                 boxes_follow_resize=loads_annotations_first(self.dataloader.dataset), **(victim or {}))
+                                 **victim_options(self.dataloader.dataset) | (victim or {}))
         known, classes = self.attacker.victim.num_classes, self.dataloader.dataset.metainfo.get('classes')
         if known is not None and classes is not None and len(classes) != known:
             raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')

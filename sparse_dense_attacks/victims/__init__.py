@@ -8,12 +8,13 @@ from .torch_segmenter import TorchSegmenter
 __all__ = ['TorchClassifier', 'TorchSegmenter', 'wrap']
 
 
-def wrap(model: nn.Module, boxes_follow_resize: bool = False, **options):
+def wrap(model: nn.Module, boxes_follow_resize: bool = False, classes=None, **options):
     """The victim for a model built by an OpenMMLab library.
 
     Args:
         model: an mmdet detector, mmseg segmenter or mmpretrain classifier.
         boxes_follow_resize: see :class:`~sparse_dense_attacks.victims.mmdet.MMDetDetector`; other tasks have no boxes.
+        classes: names of the classes, by which goals may call them; classifiers know theirs by number only.
         options: arguments of the victim class.
 
     Raises:
@@ -22,10 +23,10 @@ def wrap(model: nn.Module, boxes_follow_resize: bool = False, **options):
     libraries = {base.__module__.partition('.')[0] for base in type(model).__mro__}
     if 'mmdet' in libraries:
         from .mmdet import MMDetDetector
-        return MMDetDetector(model, boxes_follow_resize=boxes_follow_resize, **options)
+        return MMDetDetector(model, boxes_follow_resize=boxes_follow_resize, classes=classes, **options)
     if 'mmseg' in libraries:
         from .mmseg import MMSegSegmenter
-        return MMSegSegmenter(model, **options)
+        return MMSegSegmenter(model, classes=classes, **options)
     if 'mmpretrain' in libraries:
         from .mmpretrain import MMPretrainClassifier
         return MMPretrainClassifier(model, **options)
