@@ -41,6 +41,7 @@ from sparse_dense_attacks import (
     SparsePGD,
     SparseRS,
     StructuredSparsePGD,
+    SwapPGD,
     attack,
 )
 from sparse_dense_attacks.engine.launch import main, prepare
@@ -67,6 +68,7 @@ def suite(steps: int, queries: int) -> dict[str, Attack]:
         attacks |= {
             f'SparsePGD k={k}': SparsePGD(k=k, steps=steps),
             f'SparsePGD unprojected k={k}': SparsePGD(k=k, steps=steps, gradient='unprojected'),
+            f'SwapPGD k={k}': SwapPGD(k=k, steps=steps),
             f'SparseRS k={k}': SparseRS(k=k, steps=queries),
             f'SparseAutoAttack k={k}': SparseAutoAttack(k=k, steps=steps, queries=queries),
             f'PGD0 k={k}': PGD0(k=k, steps=steps),
@@ -101,6 +103,7 @@ def detector_suite(steps: int, queries: int, k: int) -> dict[str, Attack]:
         'search SparsePGD': BudgetSearch(SparsePGD(**budget), searches=6),
         f'SparsePGD k={k}': SparsePGD(**budget),
         f'SparsePGD unprojected k={k}': SparsePGD(**budget, gradient='unprojected'),
+        f'SwapPGD k={k}': SwapPGD(**budget),
         f'SparseRS k={k}': SparseRS(k=k, steps=queries),
         f'SparseAutoAttack k={k}': SparseAutoAttack(**budget, queries=queries),
         f'PGD0 k={k}': PGD0(**budget),
