@@ -28,7 +28,17 @@ from helpers import Net, objective, pictures
 from PIL import Image
 
 from sparse_dense_attacks import ATTACKS, KERNELS, PGD0, InputError, RandomPixels, SparsePGD, Untargeted
-from sparse_dense_attacks.attacks import ASLO, GSE, WIFGSM, ASLOAddOn, SigmaZero, SparseAutoAttack, SparseRS, StructuredSparsePGD
+from sparse_dense_attacks.attacks import (
+    ASLO,
+    GSE,
+    WIFGSM,
+    ASLOAddOn,
+    SigmaZero,
+    SparseAutoAttack,
+    SparseRS,
+    StructuredSparsePGD,
+    SwapPGD,
+)
 from sparse_dense_attacks.attacks.sparse_rs import frame_side, patch_side
 from sparse_dense_attacks.ops import changed_pixels
 from sparse_dense_attacks.ops.kernels import Column, Patch, Pattern, Row
@@ -47,6 +57,8 @@ CORES = {
     'WI-FGSM one-sided': WIFGSM(steps=12, eps=0.1, bound='one_sided', momentum=0.5, a_final=0.05),
     'sPGD': SparsePGD(k=2, steps=8), 'sPGD unprojected': SparsePGD(k=2, steps=8, gradient='unprojected', patience=1),
     'sPGD ensemble': SparsePGD(k=2, steps=4, gradient='ensemble'),
+    'swaps': SwapPGD(k=3, steps=12),
+    'swaps of windows': SwapPGD(k=2, steps=12, kernel=WINDOWS),
     'rows': StructuredSparsePGD(k=1, steps=8, kernel='row'),
     'columns': StructuredSparsePGD(k=1, steps=8, kernel='column', patience=1),
     'windows': StructuredSparsePGD(k=2, steps=8, kernel=WINDOWS, gradient='unprojected'),
