@@ -170,6 +170,7 @@ def compare(attacks: dict[str, Attack], measure, args: argparse.Namespace, setti
         raise InputError(f'no attack is called {" or ".join(args.only)}: {", ".join(attacks)}')
     args.out.mkdir(parents=True, exist_ok=True)
     store, console = args.out / f'{args.command}.json', Console()
+    console.width = max(console.width, 120)  # a wrapped line is easier to read than columns cut to three letters
     known = json.loads(store.read_text()) if store.exists() else {}
     for name, one in track(chosen.items(), 'measuring', console=Console(stderr=True)):
         setup = settings | dict(attack=repr(one))
