@@ -68,9 +68,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sparse_dense_attacks
-from sparse_dense_attacks import RandomPixels, Untargeted
+from sparse_dense_attacks import RandomPixels, Targeted, Untargeted
 from sparse_dense_attacks.attacks import WIFGSM, Attack, ImageRNG, SparseRS, StructuredSparsePGD
-from sparse_dense_attacks.types import Verdict
 
 every_core = pytest.mark.parametrize('attack', CORES.values(), ids=CORES.keys())
 
@@ -86,30 +85,13 @@ def test_at_a_tie_success_decides(name):
     assert result.clean_correct.all() and result.success.all() and not result.images.any()
 
 
-class Towards:
-    """A targeted objective: the second most likely class."""
-
-    def __init__(self, judge):
-        self.judge, self.images, self.region, self.keys = judge, judge.images, judge.region, judge.keys
-        with torch.no_grad():
-            self.target = judge.scene.model(self.images).topk(2).indices[:, 1]
-            self.clean = self(self.images, torch.arange(len(self.images)))
-        self.eligible, self.defined = ~self.clean.success, judge.defined
-
-    def __call__(self, x, rows):
-        logits, target = self.judge.scene.logits(x, rows), self.target[rows]
-        margin = logits.scatter(1, target[:, None], -torch.inf).amax(1) - logits.gather(1, target[:, None])[:, 0]
-        loss = -nn.functional.cross_entropy(logits, target, reduction='none')
-        return Verdict(loss, margin, logits.argmax(1) == target)
-
-
 @every_core
 def test_targets_are_reached(attack):
     judge = batch()
-    towards = Towards(judge)
+    towards = Targeted('runner_up').objective(judge.scene)
     result = (replace(attack, k=12) if 'k' in vars(attack) and 'kernel' not in vars(attack) else attack)(towards)
     with torch.no_grad():
-        reached = judge.scene.model(result.images).argmax(1) == towards.target
+        reached = judge.scene.model(result.images).argmax(1) == towards.targets
     assert torch.equal(result.success, reached) and reached.any()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import Linear, Net, objective, pictures
 
-from sparse_dense_attacks import InputError, Untargeted
+from sparse_dense_attacks import InputError, Targeted, Untargeted
 from sparse_dense_attacks.attacks import ImageRNG
 from sparse_dense_attacks.attacks.sigma_zero import SigmaZero
 from sparse_dense_attacks.objectives import MeteredObjective
@@ -208,27 +208,11 @@ def test_success_that_changes_everything_counts():
     assert result.success.all() and result.l0_elements.tolist() == [4, 4]
 
 
-class Towards:
-    """A targeted objective: the second most likely class."""
-
-    def __init__(self, judge):
-        self.judge, self.images, self.region, self.keys = judge, judge.images, judge.region, judge.keys
-        with torch.no_grad():
-            self.target = judge.scene.model(self.images).topk(2).indices[:, 1]
-            self.clean = self(self.images, torch.arange(len(self.images)))
-        self.eligible, self.defined = ~self.clean.success, judge.defined
-
-    def __call__(self, x, rows):
-        logits, target = self.judge.scene.logits(x, rows), self.target[rows][:, None]
-        margin = logits.scatter(1, target, -torch.inf).amax(1) - logits.gather(1, target)[:, 0]
-        return Verdict(-margin, margin, logits.argmax(1) == target[:, 0])
-
-
 def test_targeted_objectives_are_reached():
     judge = mixed()
-    towards = Towards(judge)
+    towards = Targeted('runner_up').objective(judge.scene)
     result = SigmaZero(steps=100)(towards)
-    assert result.success.all() and torch.equal(judge.scene.model(result.images).argmax(1), towards.target)
+    assert result.success.all() and torch.equal(judge.scene.model(result.images).argmax(1), towards.targets)
     assert result.l0_elements.min() > 0
 
 

@@ -1,12 +1,13 @@
-"""What all victims of the OpenMMLab libraries share; imports none of them."""
+"""What victims share; imports no model library."""
 from pathlib import PurePath
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..registry import nearest
 
-__all__ = ['by_size', 'check_pixels', 'content_size', 'sample_key', 'stack_inputs']
+__all__ = ['by_size', 'check_pixels', 'check_reference', 'content_size', 'sample_key', 'stack_inputs']
 
 
 def sample_key(sample) -> str:
@@ -23,6 +24,13 @@ def sample_key(sample) -> str:
         return str(info['sample_idx'])
     raise InputError("a data sample has none of the meta keys 'img_id', 'img_path', 'sample_idx': add one to the meta_keys of "
                      'the packing transform')
+
+
+def check_reference(victim) -> None:
+    """Refuse a victim whose ``reference`` is neither 'truth' nor 'prediction'."""
+    valid = ('truth', 'prediction')
+    if victim.reference not in valid:
+        raise InputError(f'{type(victim).__name__}: reference = {victim.reference!r}; {nearest(victim.reference, valid)}')
 
 
 def check_pixels(image: Tensor, sample) -> None:

@@ -35,9 +35,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..errors import InputError
-from ..registry import VICTIMS, nearest
+from ..registry import VICTIMS
 from ..types import Boxes
-from .base import by_size, content_size, sample_key, stack_inputs
+from .base import by_size, check_reference, content_size, sample_key, stack_inputs
 from .context import evaluating, frozen_training, untouched_rng
 
 __all__ = ['DetectionScene', 'MMDetDetector']
@@ -69,8 +69,7 @@ class MMDetDetector:
     classes: Sequence[str] | None = None
 
     def __post_init__(self):
-        if self.reference not in ('truth', 'prediction'):
-            raise InputError(f"reference = '{self.reference}': {nearest(self.reference, ('truth', 'prediction'))}")
+        check_reference(self)
         if not 0 <= self.reference_thr < 1:
             raise InputError(f'reference_thr = {self.reference_thr}, expected at least 0 and less than 1')
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..registry import VICTIMS
-from .base import by_size, sample_key, stack_inputs
+from .base import by_size, check_reference, sample_key, stack_inputs
 from .context import evaluating
-from .torch_segmenter import check_labels, check_reference
+from .torch_segmenter import check_labels
 
 __all__ = ['MMSegSegmenter', 'SegmentationScene']
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..registry import VICTIMS, nearest
+from ..registry import VICTIMS
+from .base import check_reference
 from .context import evaluating
 
 __all__ = ['ClassificationScene', 'Classifier', 'TorchClassifier']
@@ -49,9 +50,7 @@ class Classifier:
     reference: str = 'truth'
 
     def __post_init__(self):
-        choices = ('truth', 'prediction')
-        if self.reference not in choices:
-            raise InputError(f'{type(self).__name__}: reference = {self.reference!r}; {nearest(self.reference, choices)}')
+        check_reference(self)
 
     def session(self):
         """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""

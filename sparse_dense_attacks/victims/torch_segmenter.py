@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..registry import VICTIMS, nearest
+from ..registry import VICTIMS
+from .base import check_reference
 from .context import evaluating
 from .torch import check_images
 
 __all__ = ['TorchSegmentationScene', 'TorchSegmenter']
 
-REFERENCES = ('truth', 'prediction')
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,6 @@ def _logits(model: nn.Module, x: Tensor, size) -> Tensor:
     if logits.ndim != 4:
         raise InputError(f'the model gives logits of shape {tuple(logits.shape)}, expected (B, K, height, width)')
     return logits if logits.shape[2:] == size else F.interpolate(logits, size, mode='bilinear', align_corners=False)
-
-
-def check_reference(victim) -> None:
-    if victim.reference not in REFERENCES:
-        raise InputError(f'{type(victim).__name__}: reference = {victim.reference!r}; {nearest(victim.reference, REFERENCES)}')
 
 
 def check_labels(labels: Tensor, classes: int, ignore_index: int, name: str) -> None:
