@@ -1,4 +1,4 @@
-"""Sparse-PGD by exchanging pixels: our strongest white-box attack for small budgets."""
+"""Sparse-PGD by exchanging pixels: our white-box attack for very small budgets."""
 from dataclasses import dataclass, replace
 
 import torch

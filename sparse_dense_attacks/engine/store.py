@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..errors import InputError
 
-__all__ = ['Record', 'ResultStore']
+__all__ = ['Record', 'ResultStore', 'file_name']
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class ResultStore:
         if record.key in self.records:
             return self.records[record.key]
         if image is not None:
-            record = Record(**{**asdict(record), 'file': f'images/{_file_name(record.key)}.png'})
+            record = Record(**{**asdict(record), 'file': f'images/{file_name(record.key)}.png'})
             with _replacing(self.work_dir / record.file) as file:
                 Image.fromarray(image).save(file, format='PNG')
         with (self.work_dir / 'records.jsonl').open('ab') as file:  # one write: lines of several processes do not mix
@@ -153,7 +153,7 @@ class ResultStore:
             file.write(json.dumps(content, indent=2, default=str).encode() + b'\n')
 
 
-def _file_name(key: str) -> str:
+def file_name(key: str) -> str:
     """A key as a file name; keys that differ give names that differ."""
     return re.sub(r'[^A-Za-z0-9._-]', lambda m: f'%{ord(m[0]):02X}', key)
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..victims.base import sample_key
 from .data import to_picture
-from .store import _file_name
+from .store import file_name
 
 __all__ = ['AttackVisualizationHook', 'show_perturbation']
 
@@ -59,7 +59,7 @@ class AttackVisualizationHook(Hook):
                       self._enlarge(show_perturbation(clean, adversarial))]
             key = sample_key(after)
             picture = _beside(panels, ['clean', 'adversarial', f'{pixels} changed pixels ({share:.2%})'])
-            path = Path(runner.work_dir) / 'pictures' / f'{_file_name(key)}.png'
+            path = Path(runner.work_dir) / 'pictures' / f'{file_name(key)}.png'
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
             runner.visualizer.add_image(f'attack/{key}', picture, self.drawn)
