@@ -205,16 +205,19 @@ def test_impossible_budgets_are_refused(cls, options):
 
 
 @budget_attack
-def test_too_large_budget_names_the_image(spec):
-    labels = torch.zeros(2, dtype=torch.long)
+def test_too_large_budget(spec):
+    """One beyond the region is all of the region, with a warning that names the image; one beyond the image is refused."""
     model = Linear(torch.ones(1, 2, 2), -10.)
     region = torch.ones(2, 1, 2, 2, dtype=torch.bool)
     region[1, :, 1] = False
     images = pictures(2, 1, 2, 2)
-    with pytest.raises(InputError, match='only 2 pixels of image street.png may change'):
-        make_attack(spec, k=3)(objective(model, images, labels, region=region, keys=['a.png', 'street.png']))
-    with pytest.raises(InputError, match='street.png'):  # also when images before it are not attacked
-        make_attack(spec, k=3)(objective(model, images, torch.tensor([1, 0]), region=region, keys=['a.png', 'street.png']))
+    for first in (0, 1):  # also when images before it are not attacked
+        task = objective(model, images, torch.tensor([first, 0]), region=region, keys=['a.png', 'street.png'])
+        with pytest.warns(RuntimeWarning, match='2 of street.png'):
+            result = make_attack(spec, k=3)(task)
+        assert result.l0_pixels[1] <= 2 and not ((result.images != images) & ~region).any()
+        with pytest.raises(InputError, match='street.png has only 4|a.png has only 4'):
+            make_attack(spec, k=5)(task)
 
 
 @every_attack

@@ -114,23 +114,23 @@ def test_objects_are_the_pixels_of_boxes_or_masks(retinanet, mask_rcnn):
     scene = MMDetDetector(retinanet).open(batch)
     expected = torch.zeros_like(scene.region)
     expected[0, 0, 30:50, 20:60] = expected[0, 0, 40:45, 50:100] = True
-    assert torch.equal(scene.objects, expected)
+    assert torch.equal(scene.objects(), expected)
 
     batch = letterboxed(masks=True)
     batch['data_samples'][0].gt_instances.masks.masks[:, 15:20] = 0  # in coordinates of the original image, half the size
     scene = MMDetDetector(mask_rcnn, use_masks=True).open(batch)
     expected = torch.zeros_like(scene.region)
     expected[..., 40:50, 20:60] = True
-    assert torch.equal(scene.objects, expected)
-    assert MMDetDetector(mask_rcnn).open(batch).objects.sum() == 20 * 40
+    assert torch.equal(scene.objects(), expected)
+    assert MMDetDetector(mask_rcnn).open(batch).objects().sum() == 20 * 40
 
 
 def test_objects_of_padded_masks(mask_rcnn):
     """The preprocessor pads masks to a multiple of 32, beyond the batch."""
     victim = MMDetDetector(mask_rcnn, use_masks=True)
     scene = victim.open(make_batch([(BOX, LABEL), (BOX[:0], LABEL[:0])], masks=True))
-    assert scene.objects.shape == scene.region.shape
-    assert scene.objects[0, 0, 30:50, 20:60].all() and scene.objects.sum() == 20 * 40
+    assert scene.objects().shape == scene.region.shape
+    assert scene.objects()[0, 0, 30:50, 20:60].all() and scene.objects().sum() == 20 * 40
 
 
 def without_annotations(batch):
@@ -162,7 +162,7 @@ def test_predictions_are_the_truth_of_images_without_annotations(family):
                 near = iou(boxes[None], p.bboxes[None, keep] * 2)[0].diagonal() if keep.any() else torch.ones(1)
                 assert (near > 0.9).all()
             if victim.use_masks and keep.any():
-                assert scene.objects[b].any()
+                assert scene.objects()[b].any()
         judge = Vanish(score_thr=thr / 2).objective(scene)
         assert torch.equal(judge.counted, scene.truth.valid)
         loss, _ = scene.losses(scene.images, BOTH)

@@ -265,6 +265,19 @@ def test_the_letterbox_is_not_in_the_region(segmenter):
     assert region[..., :36, :36].all() and region.sum() == 36 * 36
 
 
+def test_objects_are_all_classes_but_the_background(segmenter):
+    """At the size of the input, which here is twice that of the label map; pixels without a class belong to none."""
+    batch = make_batch(scale=2.0)
+    labels = [sample.gt_sem_seg.data[0] for sample in batch['data_samples']]
+    scene = MMSegSegmenter(segmenter, classes=('background', 'a', 'b', 'c')).open(batch)
+    for classes, expected in ((None, (1, 2, 3)), ([0, 2], (0, 2))):
+        for found, truth in zip(scene.objects(classes), labels, strict=True):
+            large = truth.repeat_interleave(2, 0).repeat_interleave(2, 1)
+            assert torch.equal(found[0], torch.isin(large, torch.tensor(expected)))
+    with pytest.raises(InputError, match='no class named background, so say which classes are objects'):
+        MMSegSegmenter(segmenter).open(batch).objects()
+
+
 # Labels
 
 def test_pixels_without_a_class_are_not_valid(segmenter):

@@ -50,11 +50,16 @@ def test_share_is_rounded_as_on_paper(k, room, expected):
     assert pixel_budget(k, torch.ones(1, 1, 1, room, dtype=torch.bool)).tolist() == [expected]
 
 
-def test_too_large_budget_names_the_image():
-    with pytest.raises(InputError, match='k = 41 .* 40 pixels of image 1 '):
-        pixel_budget(41, region_of(100, 40, 0))
-    with pytest.raises(InputError, match='40 pixels of image street.png '):
+def test_budget_beyond_the_region_is_all_of_it_and_names_the_image():
+    with pytest.warns(RuntimeWarning, match='fewer pixels may change .* 40 of 1$'):
+        assert pixel_budget(41, region_of(100, 40, 0)).tolist() == [41, 40, 0]
+    with pytest.warns(RuntimeWarning, match='40 of street.png'):
         pixel_budget(41, region_of(100, 40, 0), ['a.png', 'street.png', 'b.png'])
+
+
+def test_budget_beyond_the_image_is_refused():
+    with pytest.raises(InputError, match='k = 101 pixels, but image street.png has only 100'):
+        pixel_budget(101, region_of(0, 40), ['a.png', 'street.png'])
 
 
 def test_top_k_is_per_image_and_descending():

@@ -342,8 +342,8 @@ def test_bad_arguments(build, message):
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(target=3), r'class 3, but the model has 3 classes \(0 to 2\)'),
-    (dict(erase=-1), 'class -1, but the model has 3 classes'),
+    (dict(target=3), r'target = 3, but the classes are 0 to 2'),
+    (dict(erase=-1), 'erase = -1, but the classes are 0 to 2'),
     (dict(erase='rod'), "no class 'rod': did you mean 'road'"),
 ])
 def test_no_such_class(options, message):
@@ -353,7 +353,7 @@ def test_no_such_class(options, message):
 
 
 def test_names_without_a_model_that_knows_them():
-    with pytest.raises(InputError, match="the model knows no class names such as 'road'"):
+    with pytest.raises(InputError, match="erase = 'road', but no class names are known"):
         TargetedPixels(erase='road').objective(LabelMaps(row([2., 0.]), [[[0]]]))
 
 

@@ -2,7 +2,10 @@
 from .attacker import Attacker, Perturbed
 from .hooks import AttackHook
 from .loops import AttackLoop
+from .photos import PhotoFolder
 from .store import Record, ResultStore
 from .visualization import AttackVisualizationHook
+from .where import Where
 
-__all__ = ['AttackHook', 'AttackLoop', 'AttackVisualizationHook', 'Attacker', 'Perturbed', 'Record', 'ResultStore']
+__all__ = ['AttackHook', 'AttackLoop', 'AttackVisualizationHook', 'Attacker', 'Perturbed', 'PhotoFolder', 'Record',
+           'ResultStore', 'Where']

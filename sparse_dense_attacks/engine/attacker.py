@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..registry import ATTACKS, GOALS
 from ..types import AttackResult
 from ..victims import wrap
+from .where import Where
 
 __all__ = ['Attacker', 'Perturbed']
 
@@ -39,18 +40,19 @@ class Attacker:
         seed: with a sample's key it decides every random draw.
         eight_bit: attack what an 8-bit file can hold (default), or float images as published codes do.
         max_forwards: hard budget of forwards per image.
+        where: which pixels may change, see :class:`Where`.
         **options: arguments of the victim class.
     """
 
     def __init__(self, model: nn.Module, attack: Attack | dict, goal, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, **options):
+                 max_forwards: int | None = None, where: Where | dict | str = 'anywhere', **options):
         self.victim = wrap(model, **options)
         self.attack, self.goal = ATTACKS.build(attack), GOALS.build(goal)
         if self.goal.task != self.victim.task:
             fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == self.victim.task)
             name, task = type(self.goal).__name__, self.goal.task
             raise InputError(f'{name} is a goal of {task}, but the model does {self.victim.task}: {fitting}')
-        self.seed, self.eight_bit, self.max_forwards = seed, eight_bit, max_forwards
+        self.seed, self.eight_bit, self.max_forwards, self.where = seed, eight_bit, max_forwards, Where.build(where)
 
     def perturb(self, data_batch: dict) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -73,7 +75,10 @@ class Attacker:
 
     def _attack(self, data_batch: dict) -> tuple[list, AttackResult]:
         scene = self.victim.open(data_batch)
-        return scene.keys, self.attack(self.goal.objective(scene), self.seed, self.eight_bit, self.max_forwards)
+        objective, allowed = self.goal.objective(scene), self.where(scene, data_batch['data_samples'])
+        if allowed is not None:
+            objective.region = objective.region & allowed
+        return scene.keys, self.attack(objective, self.seed, self.eight_bit, self.max_forwards)
 
 
 def with_inputs(data_batch: dict, images: Tensor) -> dict:

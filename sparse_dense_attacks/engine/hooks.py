@@ -27,13 +27,14 @@ class AttackHook(Hook):
         seed: with a sample's id it decides every random draw.
         eight_bit: attack what an 8-bit file can hold (default), or float images.
         max_forwards: hard budget of forwards per image.
+        where: which pixels may change: 'anywhere', 'inside' or 'outside' objects, or a folder of masks.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
     """
     priority = 'VERY_LOW'  # after IterTimerHook has started its clock
 
     def __init__(self, attack, goal, seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None,
-                 victim: dict | None = None):
-        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards)
+                 where: str | dict = 'anywhere', victim: dict | None = None):
+        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards, where=where)
         self.victim = victim or {}
 
     def before_test(self, runner) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS
+from .photos import use_photos
 
 __all__ = ['attack_from_command_line', 'load_config', 'main']
 
@@ -67,6 +68,8 @@ def prepare(argv: list[str] | None = None) -> Runner:
     parser.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for example attack.k=500')
     parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
+    parser.add_argument('--images', metavar='FOLDER', help='attack the photos of a folder instead of the test set; what the '
+                        'model predicts on the clean ones is taken for the truth')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
@@ -81,6 +84,8 @@ def prepare(argv: list[str] | None = None) -> Runner:
     for key in ('model', 'test_dataloader', 'test_evaluator'):
         if cfg.get(key) is None:
             raise InputError(f"{args.config} has no '{key}': take it from the model's own test config (_base_ = [...])")
+    if args.images:
+        use_photos(cfg, args.images)
     if args.limit is not None:
         if args.limit < 1:
             raise InputError(f'--limit {args.limit}: expected at least one image')
@@ -92,7 +97,7 @@ def prepare(argv: list[str] | None = None) -> Runner:
     cfg.load_from = weights
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    options = {name: cfg.pop(name) for name in ('seed', 'eight_bit', 'max_forwards', 'victim') if name in cfg}
+    options = {name: cfg.pop(name) for name in ('seed', 'eight_bit', 'max_forwards', 'where', 'victim') if name in cfg}
     pictures = cfg.pop('pictures', 8)
     digest = file_digest(weights) if weights else 'random weights'
     dataset = {name: value for name, value in cfg.test_dataloader.dataset.to_dict().items() if name != 'indices'}

@@ -41,19 +41,22 @@ class AttackLoop(TestLoop):
         seed: with a sample's id it decides every random draw.
         eight_bit: attack what an 8-bit file can hold (default), or float images.
         max_forwards: hard budget of forwards per image.
+        where: which pixels may change: 'anywhere', 'inside' or 'outside' objects, or a folder of masks; see
+            :class:`~sparse_dense_attacks.engine.where.Where`.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
     """
 
     def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, victim: dict | None = None, resume: bool = False, run_info: dict | None = None):
+                 max_forwards: int | None = None, where: str | dict = 'anywhere', victim: dict | None = None,
+                 resume: bool = False, run_info: dict | None = None):
         clean_evaluator = copy.deepcopy(evaluator)
         super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
         self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.attacker = Attacker(model, attack, goal, seed, eight_bit, max_forwards,
+        self.attacker = Attacker(model, attack, goal, seed, eight_bit, max_forwards, where,
                                  **victim_options(self.dataloader.dataset) | (victim or {}))
         known, classes = self.attacker.victim.num_classes, self.dataloader.dataset.metainfo.get('classes')
         if known is not None and classes is not None and len(classes) != known:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..registry import GOALS, nearest
+from ..registry import GOALS
 from ..types import Boxes, Verdict
+from .base import class_index
 
 __all__ = ['DetectorLoss', 'Fabricate', 'Mislabel', 'Vanish', 'distinct', 'iou', 'matches', 'object_scores']
 
@@ -231,15 +232,9 @@ class _ClassGoal(_DetectionGoal):
         Raises:
             InputError: the detector has no such class.
         """
-        if isinstance(self.target, str):
-            if not scene.classes:
-                raise InputError(f"{type(self).__name__}: target = '{self.target}', but no class names are known: use the index")
-            if self.target not in scene.classes:
-                raise InputError(f"{type(self).__name__}: no class '{self.target}': {nearest(self.target, scene.classes)}")
-            return list(scene.classes).index(self.target)
-        if self.target is not None and not 0 <= self.target < (scene.num_classes or self.target + 1):
-            raise InputError(f'{type(self).__name__}: target = {self.target}, but the classes are 0 to {scene.num_classes - 1}')
-        return self.target
+        if self.target is None:
+            return None
+        return class_index(self.target, scene.classes, scene.num_classes, f'{type(self).__name__}: target')
 
 
 class _ClassObjective(_DetectionObjective):

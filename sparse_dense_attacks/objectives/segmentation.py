@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..registry import GOALS, nearest
+from ..registry import GOALS
 from ..types import Verdict
+from .base import class_index
 
 __all__ = ['TargetedPixels', 'UntargetedPixels']
 
@@ -174,7 +175,7 @@ class _TargetedPixelsObjective(_PixelObjective):
     def choose(self, logits):
         labels, valid, classes = self.scene.labels, self.scene.valid, logits.shape[1]
         if self.goal.erase is not None:
-            erase = self._class(self.goal.erase, classes)
+            erase = class_index(self.goal.erase, self.scene.classes, classes, 'TargetedPixels: erase')
             return valid & (labels == erase), logits.index_fill(1, labels.new_tensor([erase]), -torch.inf).argmax(1)
         if not isinstance(self.goal.target, int):
             target = torch.full_like(labels, FREE)
@@ -182,7 +183,7 @@ class _TargetedPixelsObjective(_PixelObjective):
                 row[:h, :w] = self._label_map(key, (h, w), classes)
             valid, target = valid & (target != FREE), target.where(target != FREE, 0)
         else:
-            target = torch.full_like(labels, self._class(self.goal.target, classes))
+            target = torch.full_like(labels, class_index(self.goal.target, None, classes, 'TargetedPixels: target'))
         return valid & (labels != target), target
 
     @property
@@ -192,17 +193,6 @@ class _TargetedPixelsObjective(_PixelObjective):
     @property
     def defined(self) -> Tensor:
         return self.total > 0
-
-    def _class(self, name: int | str, classes: int) -> int:
-        if isinstance(name, str):
-            if self.scene.classes is None:
-                raise InputError(f"TargetedPixels: the model knows no class names such as '{name}'; give the class index")
-            if name not in self.scene.classes:
-                raise InputError(f"TargetedPixels: no class '{name}': {nearest(name, self.scene.classes)}")
-            return list(self.scene.classes).index(name)
-        if not 0 <= name < classes:
-            raise InputError(f'TargetedPixels: class {name}, but the model has {classes} classes (0 to {classes - 1})')
-        return name
 
     def _label_map(self, key, shape: tuple[int, int], classes: int) -> Tensor:
         """The label map of an image, (h, w) int64."""

@@ -1,4 +1,5 @@
 """Projections onto sparsity budgets and the image box."""
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -19,31 +20,32 @@ def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = N
         unit: what ``region`` is a mask of, for the error.
 
     Returns:
-        (B,) int64. An image whose region is empty gets 0; a share is rounded down but is at least 1 pixel.
+        (B,) int64. An image of which fewer pixels may change than ``k`` gets all of these, with a warning that names it; a share
+        is rounded down but is at least 1 pixel.
 
     Raises:
-        InputError: ``k`` exceeds the region of an image.
+        InputError: ``k`` exceeds the image, whatever the region.
     """
     room = region.flatten(1).sum(1)
+    if isinstance(k, float):
+        share = (room.double() * k + 1e-6).long()  # 0.009 of 3000 is 27 pixels although 3000 * 0.009 falls short of 27
+        return share.clamp(min=1).minimum(room)
+    keys = list(range(len(region))) if keys is None else keys
     if isinstance(k, Mapping):
         missing = [key for key in keys if key not in k]
         if missing:
             raise InputError(f'k has no entry for image {missing[0]}; it names {len(k)} images')
         k = torch.tensor([k[key] for key in keys], dtype=torch.int64, device=region.device)
-        return _fitting(k, room, keys, unit)
-    if isinstance(k, float):
-        share = (room.double() * k + 1e-6).long()  # 0.009 of 3000 is 27 pixels although 3000 * 0.009 falls short of 27
-        return share.clamp(min=1).minimum(room)
-    return _fitting(torch.full_like(room, k), room, keys, unit)
-
-
-def _fitting(k: Tensor, room: Tensor, keys: list | None, unit: str) -> Tensor:
-    short = (room > 0) & (room < k)
-    if short.any():
-        b = int(short.nonzero()[0])
-        name = b if keys is None else keys[b]
-        raise InputError(f'k = {int(k[b])} {unit}, but only {int(room[b])} {unit} of image {name} may change; lower k or make '
-                         'it a share')
+    else:
+        k = torch.full_like(room, k)
+    short = ((room > 0) & (room < k)).nonzero()[:, 0].tolist()
+    for b in short:
+        if k[b] > region[b].numel():
+            raise InputError(f'k = {int(k[b])} {unit}, but image {keys[b]} has only {region[b].numel()}; lower k or make it a '
+                             'share')
+    if short:
+        names = ', '.join(f'{int(room[b])} of {keys[b]}' for b in short[:5]) + (', ...' if len(short) > 5 else '')
+        warnings.warn(f'fewer {unit} may change than k allows, so all of them: {names}', RuntimeWarning, stacklevel=2)
     return k.minimum(room)
 
 

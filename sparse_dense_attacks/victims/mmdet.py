@@ -28,6 +28,7 @@ from mmdet.models.dense_heads import (
     YOLOXHead,
 )
 from mmdet.models.detectors import BaseDetector, DetectionTransformer, MaskFormer
+from mmdet.models.roi_heads import MultiInstanceRoIHead
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import BitmapMasks, mask2bbox
 from mmengine.logging import MessageHub
@@ -56,7 +57,7 @@ class MMDetDetector:
         reference: what is right: ``'truth'``, the annotations, or ``'prediction'``, what the model itself detects on the clean
             image, so that images without annotations can be attacked.
         reference_thr: least score of a detection that is taken for right.
-        use_masks: objects are where their masks are (True) or their boxes (False); see :attr:`DetectionScene.objects`.
+        use_masks: objects are where their masks are (True) or their boxes (False); see :meth:`DetectionScene.objects`.
         classes: names of the classes; by default those that came with the model's weights, if any.
     """
     task: ClassVar[str] = 'detection'
@@ -167,18 +168,24 @@ class DetectionScene:
         self.truth = _pad([i.bboxes for i in instances], [i.labels for i in instances],
                           [torch.ones(len(i), device=images.device) for i in instances])
 
-    @cached_property
-    def objects(self) -> Tensor:
-        """(B, 1, H, W) bool, pixels of what is right: the union of its boxes, or of its masks if the victim uses them."""
+    def objects(self, classes: Sequence[int] | None = None) -> Tensor:
+        """(B, 1, H, W) bool, pixels of what is right: the union of its boxes, or of its masks if the victim uses them.
+
+        Args:
+            classes: objects of these classes only.
+        """
         found = torch.zeros_like(self.region)
         h, w = found.shape[-2:]
         centres = [torch.arange(side, device=found.device) + 0.5 for side in (h, w)]
         for inside, sample in zip(found[:, 0], self.samples, strict=True):
+            instances = sample.gt_instances
+            if classes is not None:
+                instances = instances[torch.isin(instances.labels, instances.labels.new_tensor(classes))]
             if self.use_masks:
-                shape = sample.gt_instances.masks.to_tensor(torch.bool, found.device).any(0)[:h, :w]
+                shape = instances.masks.to_tensor(torch.bool, found.device).any(0)[:h, :w]
                 inside[:shape.shape[0], :shape.shape[1]] = shape
                 continue
-            x1, y1, x2, y2 = sample.gt_instances.bboxes[..., None].unbind(1)
+            x1, y1, x2, y2 = instances.bboxes[..., None].unbind(1)
             high, wide = ((low <= c) & (c < up) for c, low, up in zip(centres, (y1, x1), (y2, x2), strict=True))
             inside[:] = (high[:, :, None] & wide[:, None]).any(0)
         return found & self.region
@@ -364,9 +371,14 @@ def _decode_dense(model, feats, samples, rivals=()):
 def _decode_two_stage(model, feats, samples, rivals=()):
     with torch.no_grad():  # proposals only say where to look: their coordinates carry no gradient
         proposals = model.rpn_head.predict(feats, samples, rescale=False)
-    results = model.roi_head.predict_bbox(feats, [s.metainfo for s in samples], proposals, rcnn_test_cfg=None, rescale=False)
-    # Sparse R-CNN gives one class per box; elsewhere the last column is the background.
-    return [(r.bboxes, r.labels, r.scores) if r.scores.dim() == 1 else _every_class(r.bboxes, r.scores[:, :-1]) for r in results]
+    head, context = model.roi_head, {}
+    for name in ('semantic', 'glbctx'):  # what HTC and SCNet add to the features of every region
+        if getattr(head, f'with_{name}', False):
+            context[f'{name}_feat'] = getattr(head, f'{name}_head')(feats)[1]
+    results = head.predict_bbox(feats, [s.metainfo for s in samples], proposals, rcnn_test_cfg=None, rescale=False, **context)
+    # Sparse R-CNN gives one class per box; elsewhere the last column is the background, in CrowdDet the first.
+    classes = slice(1, None) if isinstance(head, MultiInstanceRoIHead) else slice(-1)
+    return [(r.bboxes, r.labels, r.scores) if r.scores.dim() == 1 else _every_class(r.bboxes, r.scores[:, classes]) for r in results]
 
 
 def _every_class(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

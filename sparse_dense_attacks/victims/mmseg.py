@@ -108,6 +108,7 @@ class SegmentationScene:
         region: (B, 1, H, W) bool, False at padding and letterbox.
         keys: sample ids.
         classes: names of the classes, or None.
+        num_classes: how many there are.
         shapes: height and width of each original image.
         labels: (B, H', W') int64 at the size of the original images, padded right and bottom; 0 where nothing is valid.
         valid: (B, H', W') bool, False at padding and at pixels without a class.
@@ -123,7 +124,26 @@ class SegmentationScene:
         self.valid = torch.zeros_like(self.labels, dtype=torch.bool)
         for valid, (h, w) in zip(self.valid, self.shapes, strict=True):
             valid[:h, :w] = True
+        self.num_classes = victim.num_classes
         self._threshold = victim._head.threshold if victim.model.out_channels == 1 else None
+
+    def objects(self, classes: Sequence[int] | None = None) -> Tensor:
+        """(B, 1, H, W) bool, pixels of the network input where :attr:`labels` says one of these classes.
+
+        Args:
+            classes: all but 'background' by default.
+        """
+        if classes is None:
+            if 'background' not in (self.classes or ()):
+                raise InputError('the model has no class named background, so say which classes are objects')
+            classes = [index for index, name in enumerate(self.classes) if name != 'background']
+        chosen = self.valid & torch.isin(self.labels, self.labels.new_tensor(classes))
+        found = torch.zeros_like(self.region)
+        for inside, region, labelled, (h, w) in zip(found, self.region, chosen, self.shapes, strict=True):
+            size = int(region[0].any(1).sum()), int(region[0].any(0).sum())  # of what is no letterbox
+            resized = F.interpolate(labelled[None, None, :h, :w].float(), size, mode='nearest-exact')[0] > 0
+            inside[:, :size[0], :size[1]] = resized
+        return found
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
         """(b, K, H', W') class logits for candidates ``x`` (b, C, H, W) of ``rows``; 0 at padding.
