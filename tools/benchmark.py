@@ -3,6 +3,7 @@
     python tools/benchmark.py cifar10                     every attack on ResNet-20, beside adversarial-library's (make env-bench)
     python tools/benchmark.py detector                    every attack on a detector (YOLOX-nano and 16 COCO images)
     python tools/benchmark.py memory                      peak memory after 10 and after 1000 iterations
+    python tools/benchmark.py overhead                    time per iteration of every core on ResNet-20, batch 128
     python tools/benchmark.py overhead configs/coco/spgd_yolox-nano_coco.py --batch-size 8
 """
 import argparse
@@ -193,7 +194,7 @@ def load_cifar(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     spec = importlib.util.spec_from_file_location('asset_models', root / 'models.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    model = module.cifar_resnet(int(name.removeprefix('resnet')))
+    model = module.cifar_resnet(int(name.removeprefix('resnet'))).requires_grad_(False)  # as it is under attack
     data = np.load(root / 'cifar10/test_150.npz')
     return model, torch.from_numpy(data['x']).permute(0, 3, 1, 2) / 255, torch.from_numpy(data['y']).long()
 
@@ -277,11 +278,17 @@ def peak_memory(name: str, steps: int, batch_size: int) -> int:
     if name == 'bare':
         replay(model, images, labels, [(batch_size, True)] * steps)
     else:
-        one = dict(GSE=GSE(iters=steps, search_steps=1), WIFGSM=WIFGSM(steps=steps), SigmaZero=SigmaZero(steps=steps),
-                   ASLO=ASLO(steps=steps), SparsePGD=SparsePGD(k=3, steps=steps, early_stop=False),
-                   PGD0=PGD0(k=3, steps=steps, early_stop=False), SparseRS=SparseRS(k=3, steps=steps, early_stop=False))[name]
-        attack(model, images, labels, one, batch_size=batch_size)
+        attack(model, images, labels, cores(steps)[name], batch_size=batch_size)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def cores(steps: int) -> dict[str, Attack]:
+    """One of each core, all of whose iterations see the whole batch."""
+    budget = dict(k=3, steps=steps, early_stop=False)
+    return dict(SigmaZero=SigmaZero(steps=steps), ASLO=ASLO(steps=steps), WIFGSM=WIFGSM(steps=steps),
+                GSE=GSE(iters=steps, search_steps=1), SparsePGD=SparsePGD(**budget), SwapPGD=SwapPGD(**budget),
+                StructuredSparsePGD=StructuredSparsePGD(**budget, kernel=Patch(3, 3)), PGD0=PGD0(**budget),
+                SparseRS=SparseRS(**budget))
 
 
 def overhead(args: argparse.Namespace) -> None:
@@ -289,12 +296,39 @@ def overhead(args: argparse.Namespace) -> None:
 
     The loops alternate round by round, so that a machine that slows down slows all of them; the median round counts.
     """
-    runner = prepare([args.config, '--limit', str(args.batch_size), '--work-dir', 'work_dirs/benchmark', '--cfg-options',
-                      f'test_dataloader.batch_size={args.batch_size}'])
+    if args.config is None:
+        cifar_overhead(args.batch_size or 128, args.steps, args.rounds)
+    else:
+        config_overhead(args.config, args.batch_size or 8, args.steps, args.rounds)
+
+
+def cifar_overhead(batch_size: int, steps: int, rounds: int) -> None:
+    """Every core against the same passes through ResNet-20 without an attack around them."""
+    model, images, labels = load_cifar('resnet20')
+    images, labels = (t.repeat(-(-batch_size // len(t)), *[1] * (t.ndim - 1))[:batch_size] for t in (images, labels))
+    attacks, ratios = cores(steps), {}
+    for round_ in track(range(rounds + 1), 'measuring', console=Console(stderr=True)):  # the first round warms up
+        for name, one in attacks.items():
+            recorded = Recorded(model)
+            _, spent = _clock(lambda one=one, recorded=recorded: attack(recorded, images, labels, one, batch_size=batch_size))
+            _, bare = _clock(lambda calls=recorded.calls: replay(model, images, labels, calls))
+            if round_:
+                ratios.setdefault(name, []).append(spent / bare)
+    table = Table('attack', 'over bare', 'lowest', 'highest',
+                  title=f'ResNet-20, batch {batch_size}, {steps} iterations, median of {rounds} rounds')
+    for name, values in ratios.items():
+        table.add_row(name, *(f'{value:.3f}' for value in (statistics.median(values), min(values), max(values))))
+    Console().print(table)
+
+
+def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> None:
+    """The attack of a config against its network alone, and against network and objective."""
+    runner = prepare([config, '--limit', str(batch_size), '--work-dir', 'work_dirs/benchmark', '--cfg-options',
+                      f'test_dataloader.batch_size={batch_size}'])
     runner.call_hook('before_run')
     runner.load_or_resume()
     attacker, batch = runner.test_loop.attacker, next(iter(runner.test_loop.dataloader))
-    attack, model = replace(attacker.attack, steps=args.steps, early_stop=False), attacker.victim.model
+    attack, model = replace(attacker.attack, steps=steps, early_stop=False), attacker.victim.model
     seconds: dict[str, list[float]] = {}
     with attacker.victim.session(), torch.enable_grad():
         scene = attacker.victim.open(batch)
@@ -311,15 +345,15 @@ def overhead(args: argparse.Namespace) -> None:
             x = scene.images.clone().requires_grad_()
             torch.autograd.grad(objective(x, rows).loss.sum(), x)
 
-        for _ in range(args.rounds + 1):  # the first round warms up
+        for _ in range(rounds + 1):  # the first round warms up
             for name, run in (('network', network), ('network + objective', bare)):
-                seconds.setdefault(name, []).append(_clock(lambda run=run: [run() for _ in range(args.steps)])[1])
+                seconds.setdefault(name, []).append(_clock(lambda run=run: [run() for _ in range(steps)])[1])
             spent = attack(objective).seconds.sum().item()
             seconds.setdefault(type(attack).__name__, []).append(spent)
 
-    median = {name: statistics.median(times[1:]) / args.steps for name, times in seconds.items()}
+    median = {name: statistics.median(times[1:]) / steps for name, times in seconds.items()}
     table = Table('loop', 'ms per iteration', 'over network', 'over network + objective',
-                  title=f'{args.config}, batch {len(scene.images)}, {args.steps} iterations, median of {args.rounds} rounds')
+                  title=f'{config}, batch {len(scene.images)}, {steps} iterations, median of {rounds} rounds')
     for name, value in median.items():
         ratios = (f'{value / median[base]:.3f}' for base in ('network', 'network + objective'))
         table.add_row(name, f'{1000 * value:.1f}', *ratios)
@@ -377,8 +411,8 @@ def run(argv: list[str] | None = None) -> None:
     command.set_defaults(call=memory)
 
     command = commands.add_parser('overhead', help='time per iteration over the bare forward and backward')
-    command.add_argument('config', nargs='?', default='configs/spgd_faster_rcnn.py')
-    command.add_argument('--batch-size', type=int, default=8)
+    command.add_argument('config', nargs='?', help='its attack on its model; by default every core on a ResNet-20')
+    command.add_argument('--batch-size', type=int, help='default: 8, of the ResNet-20 128')
     command.add_argument('--steps', type=int, default=20, help='iterations per round')
     command.add_argument('--rounds', type=int, default=5)
     command.set_defaults(call=overhead)
