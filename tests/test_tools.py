@@ -8,14 +8,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import Linear, objective
 from rich.console import Console
 
-from sparse_dense_attacks import GSE, PGD0, BudgetSearch, ForeignAttack, InputError, SigmaZero
+from sparse_dense_attacks import (
+    ASLO,
+    ATTACKS,
+    GSE,
+    PGD0,
+    BudgetSearch,
+    ForeignAttack,
+    InputError,
+    SigmaZero,
+    StructuredSparsePGD,
+)
 from sparse_dense_attacks.engine.launch import describe
 from sparse_dense_attacks.engine.store import Record, ResultStore
 
 pytestmark = pytest.mark.openmmlab
 TOOLS = Path(__file__).parents[1] / 'tools'
+
+
+@pytest.fixture(autouse=True)
+def _tools_find_each_other(monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
 
 
 def tool(name):
@@ -98,3 +114,40 @@ def test_benchmark_on_real_weights(tmp_path):
     rows = json.loads((tmp_path / 'cifar10.json').read_text())
     assert set(rows) == {'SigmaZero', 'SigmaZero pixel', 'PGD0 k=10'} and rows['SigmaZero']['forwards'] == [21] * 4
     assert max(rows['PGD0 k=10']['l0_pixels']) <= 10 and rows['SigmaZero']['over_bare'] > 0
+
+
+@pytest.mark.real
+@pytest.mark.skipif('SDA_ASSETS' not in os.environ, reason='SDA_ASSETS is not set: no weights and images')
+@pytest.mark.parametrize('model', ['squeezenet', 'deeplabv3'])
+def test_budgets_on_real_weights(tmp_path, monkeypatch, capsys, model):
+    """Two attacks on one image; a result over the budget counts as the clean image."""
+    budgets = tool('budgets')
+    monkeypatch.setattr(budgets, 'suite', lambda k, *_: dict(PGD0=PGD0(k=k, steps=2, early_stop=False)))
+    monkeypatch.setattr(budgets, 'minimum_suite', lambda steps: dict(ASLO=ASLO(steps=steps)))
+    if model == 'deeplabv3':
+        monkeypatch.setattr(budgets, 'load_voc', lambda count: tool('assets').load_voc(count, long_side=129))
+    budgets.run([model, '--images', '1', '--steps', '3', '--shares', '0.0001', '0.1', '--out', str(tmp_path)])
+    rows = json.loads((tmp_path / f'{model}.json').read_text())
+    assert set(rows) == {'PGD0 0.0001', 'PGD0 0.1', 'ASLO None'}
+    clean = 1.0 if model == 'squeezenet' else rows['ASLO None']['after'][0][0]
+    assert rows['ASLO None']['after'][0][0] == clean  # three iterations find nothing that sparse
+    assert len(rows['ASLO None']['after']) == 2 and '10.0% of the pixels' in capsys.readouterr().out
+
+
+def test_the_grid_has_a_cell_or_a_reason_for_everything():
+    grid = tool('grid')
+    attacks = grid.suite(2)
+    covered = {type(forms['pixels'][0]) for forms in attacks.values() if not isinstance(forms['pixels'], str)}
+    ours = {ATTACKS.get(name) for name in ATTACKS if ATTACKS.get(name).__module__.startswith('sparse_dense_attacks')}
+    assert covered == ours - {BudgetSearch, ForeignAttack, StructuredSparsePGD}
+    for name, forms in attacks.items():
+        assert set(forms) == set(grid.KERNELS), name
+        assert all(form in grid.REASONS if isinstance(form, str) else len(form) == 2 for form in forms.values()), name
+
+
+def test_cells_of_the_grid():
+    """A linear classifier that one pixel breaks: success for both questions, and the least is one pixel."""
+    grid = tool('grid')
+    task = objective(Linear(torch.ones(1, 4, 4), -0.5), torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.long))
+    assert grid.cells((PGD0(k=2, steps=5), BudgetSearch(PGD0(k=2, steps=5))), task, 'pixels') == ('1.00', '1.00 (1)')
+    assert grid.cells('a', task, 'rows') == ('a', 'a')

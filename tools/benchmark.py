@@ -18,9 +18,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from assets import load_cifar, load_model
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -45,7 +45,7 @@ from sparse_dense_attacks import (
     SwapPGD,
     attack,
 )
-from sparse_dense_attacks.engine.launch import main, prepare
+from sparse_dense_attacks.engine.launch import main, opened
 from sparse_dense_attacks.evaluation import clusters, draw_curves
 from sparse_dense_attacks.ops import changed_pixels
 from sparse_dense_attacks.ops.kernels import Patch
@@ -117,7 +117,7 @@ def detector_suite(steps: int, queries: int, k: int) -> dict[str, Attack]:
 
 def cifar10(args: argparse.Namespace) -> None:
     """Strength and cost of every attack on the CIFAR-10 images that the model gets right."""
-    model, images, labels = load_cifar(args.model)
+    model, (images, labels) = load_model(args.model), load_cifar()
     with torch.no_grad():
         right = model(images).argmax(1) == labels
     images, labels = images[right][:args.images], labels[right][:args.images]
@@ -126,10 +126,9 @@ def cifar10(args: argparse.Namespace) -> None:
         Console().print('adversarial-library is not installed, so its attacks are left out; `make env-bench` installs it')
 
     def measure(one: Attack) -> dict:
-        recorded = Recorded(model)
-        result, spent = _clock(lambda: attack(recorded, images, labels, one, **options))
-        _, bare = _clock(lambda: replay(model, images, labels, recorded.calls))
-        return measured(result, images) | dict(over_bare=spent / bare)
+        watched = Watched(model)
+        result, spent = _clock(lambda: attack(watched, images, labels, one, **options))
+        return measured(result, images) | dict(over_bare=(spent - watched.lost) / watched.bare())
 
     title = f'{args.model}, {len(images)} images, {"8-bit" if args.eight_bit else "float"} attacks, seed {args.seed}'
     compare(suite(args.steps, args.queries), measure, args, dict(model=args.model, images=len(images), **options), title)
@@ -137,11 +136,8 @@ def cifar10(args: argparse.Namespace) -> None:
 
 def detector(args: argparse.Namespace) -> None:
     """Every core with the goal of a config on its first images: success, how few pixels, and how they lie."""
-    runner = prepare([args.config, '--limit', str(args.limit), '--work-dir', str(args.out / 'run'), '--cfg-options',
-                      f'test_dataloader.batch_size={args.batch_size}'])
-    runner.call_hook('before_run')
-    runner.load_or_resume()
-    attacker, batches = runner.test_loop.attacker, list(runner.test_loop.dataloader)
+    attacker, batches = opened([args.config, '--limit', str(args.limit), '--work-dir', str(args.out / 'run'), '--cfg-options',
+                                f'test_dataloader.batch_size={args.batch_size}'])
 
     def measure(one: Attack) -> dict:
         rows: dict[str, list] = {}
@@ -186,39 +182,41 @@ def compare(attacks: dict[str, Attack], measure, args: argparse.Namespace, setti
     console.print(f'results in {store}, chart in {store.with_suffix(".png")}')
 
 
-def load_cifar(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """The classifier, its images (B, 3, 32, 32) in [0, 1] and their labels, from $SDA_ASSETS."""
-    root = Path(os.environ.get('SDA_ASSETS', 'data'))
-    if not (root / 'models.py').is_file():
-        raise InputError(f'{root}/models.py not found: set SDA_ASSETS to the folder with the CIFAR-10 weights and images')
-    spec = importlib.util.spec_from_file_location('asset_models', root / 'models.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model = module.cifar_resnet(int(name.removeprefix('resnet'))).requires_grad_(False)  # as it is under attack
-    data = np.load(root / 'cifar10/test_150.npz')
-    return model, torch.from_numpy(data['x']).permute(0, 3, 1, 2) / 255, torch.from_numpy(data['y']).long()
+class Watched(nn.Module):
+    """A model that repeats every eighth call on its own, so that the time of the bare passes is known from the same minutes.
 
-
-class Recorded(nn.Module):
-    """A model that notes how many images it was shown each time, and whether a gradient was wanted."""
+    Attributes:
+        lost: seconds spent on these repetitions.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
-        self.model, self.calls = model, []
+        self.model, self.lost, self.calls = model, 0.0, 0
+        self.shown, self.sampled, self.seconds = ({True: 0, False: 0} for _ in range(3))  # by whether a gradient was wanted
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls.append((len(x), x.requires_grad))
+        kind, self.calls = x.requires_grad, self.calls + 1
+        self.shown[kind] += len(x)
+        if not self.sampled[kind] or self.calls % 8 == 0:
+            started = time.perf_counter()
+            _, seconds = _clock(lambda: bare_pass(self.model, x.detach(), kind))
+            self.sampled[kind] += len(x)
+            self.seconds[kind] += seconds
+            self.lost += time.perf_counter() - started
         return self.model(x)
 
+    def bare(self) -> float:
+        """Seconds that all passes would have taken without an attack around them."""
+        return sum(self.seconds[kind] * self.shown[kind] / self.sampled[kind] for kind in (True, False) if self.sampled[kind])
 
-def replay(model: nn.Module, images: Tensor, labels: Tensor, calls: list[tuple[int, bool]]) -> None:
-    """The bare loop: the same passes on batches of the same sizes, and nothing else."""
-    for n, wants_grad in calls:
-        x = images.repeat(-(-n // len(images)), 1, 1, 1)[:n].requires_grad_(wants_grad)
-        with torch.set_grad_enabled(wants_grad):
-            loss = F.cross_entropy(model(x), labels.repeat(-(-n // len(images)))[:n], reduction='sum')
+
+def bare_pass(model: nn.Module, x: Tensor, wants_grad: bool) -> None:
+    """One forward, and a backward to the images if wanted, and nothing else."""
+    with torch.set_grad_enabled(wants_grad):
+        x = x.clone().requires_grad_(wants_grad)
+        logits = model(x)
         if wants_grad:
-            torch.autograd.grad(loss, x)
+            torch.autograd.grad(F.cross_entropy(logits, logits.argmax(1), reduction='sum'), x)
 
 
 def measured(result: AttackResult, images: Tensor) -> dict:
@@ -273,10 +271,11 @@ def memory(args: argparse.Namespace) -> None:
 
 def peak_memory(name: str, steps: int, batch_size: int) -> int:
     """Bytes; the process must do nothing else."""
-    model, images, labels = load_cifar('resnet20')
+    model, (images, labels) = load_model('resnet20'), load_cifar()
     images, labels = (t.repeat(-(-batch_size // len(t)), *[1] * (t.ndim - 1))[:batch_size] for t in (images, labels))
     if name == 'bare':
-        replay(model, images, labels, [(batch_size, True)] * steps)
+        for _ in range(steps):
+            bare_pass(model, images, True)
     else:
         attack(model, images, labels, cores(steps)[name], batch_size=batch_size)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -303,17 +302,16 @@ def overhead(args: argparse.Namespace) -> None:
 
 
 def cifar_overhead(batch_size: int, steps: int, rounds: int) -> None:
-    """Every core against the same passes through ResNet-20 without an attack around them."""
-    model, images, labels = load_cifar('resnet20')
+    """Every core against the same passes through ResNet-20 without an attack around them, which alternate with the attack's."""
+    model, (images, labels) = load_model('resnet20'), load_cifar()
     images, labels = (t.repeat(-(-batch_size // len(t)), *[1] * (t.ndim - 1))[:batch_size] for t in (images, labels))
     attacks, ratios = cores(steps), {}
     for round_ in track(range(rounds + 1), 'measuring', console=Console(stderr=True)):  # the first round warms up
         for name, one in attacks.items():
-            recorded = Recorded(model)
-            _, spent = _clock(lambda one=one, recorded=recorded: attack(recorded, images, labels, one, batch_size=batch_size))
-            _, bare = _clock(lambda calls=recorded.calls: replay(model, images, labels, calls))
+            watched = Watched(model)
+            _, spent = _clock(lambda one=one, watched=watched: attack(watched, images, labels, one, batch_size=batch_size))
             if round_:
-                ratios.setdefault(name, []).append(spent / bare)
+                ratios.setdefault(name, []).append((spent - watched.lost) / watched.bare())
     table = Table('attack', 'over bare', 'lowest', 'highest',
                   title=f'ResNet-20, batch {batch_size}, {steps} iterations, median of {rounds} rounds')
     for name, values in ratios.items():
@@ -323,11 +321,8 @@ def cifar_overhead(batch_size: int, steps: int, rounds: int) -> None:
 
 def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> None:
     """The attack of a config against its network alone, and against network and objective."""
-    runner = prepare([config, '--limit', str(batch_size), '--work-dir', 'work_dirs/benchmark', '--cfg-options',
-                      f'test_dataloader.batch_size={batch_size}'])
-    runner.call_hook('before_run')
-    runner.load_or_resume()
-    attacker, batch = runner.test_loop.attacker, next(iter(runner.test_loop.dataloader))
+    attacker, (batch,) = opened([config, '--limit', str(batch_size), '--work-dir', 'work_dirs/benchmark', '--cfg-options',
+                                 f'test_dataloader.batch_size={batch_size}'])
     attack, model = replace(attacker.attack, steps=steps, early_stop=False), attacker.victim.model
     seconds: dict[str, list[float]] = {}
     with attacker.victim.session(), torch.enable_grad():
@@ -362,11 +357,16 @@ def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> No
 
 def _clock(run):
     """What ``run()`` returns, and its seconds."""
+    _wait()
     started = time.perf_counter()
     result = run()
+    _wait()
+    return result, time.perf_counter() - started
+
+
+def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return result, time.perf_counter() - started
 
 
 def _tensors(outputs):

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS
+from .attacker import Attacker
 from .photos import use_photos
 
 __all__ = ['attack_from_command_line', 'load_config', 'main']
@@ -120,6 +121,19 @@ def prepare(argv: list[str] | None = None) -> Runner:
     except _CONFIG_ERRORS as error:
         raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {_one_line(error)}') from error
     return runner
+
+
+def opened(argv: list[str]) -> tuple[Attacker, list[dict]]:
+    """The attacker of a run, with its weights loaded, and the run's batches; for tools that apply attacks of their own.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    runner = prepare(argv)
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    loop = runner.test_loop
+    return loop.attacker, list(loop.dataloader)
 
 
 def load_config(path: str, options: dict | None = None) -> Config:

@@ -1,0 +1,63 @@
+"""The plain PyTorch models and the images of $SDA_ASSETS, for the measurements in this folder."""
+import csv
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sparse_dense_attacks import InputError
+
+
+def load_model(name: str) -> nn.Module:
+    """'resnet20', 'resnet32', 'squeezenet' or 'deeplabv3', frozen as it is under attack."""
+    root = _root()
+    spec = importlib.util.spec_from_file_location('asset_models', root / 'models.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    builders = dict(squeezenet=module.squeezenet, deeplabv3=module.voc_segmenter)
+    model = builders[name]() if name in builders else module.cifar_resnet(int(name.removeprefix('resnet')))
+    return model.requires_grad_(False)
+
+
+def load_cifar() -> tuple[Tensor, Tensor]:
+    """Images (150, 3, 32, 32) in [0, 1] and labels (150,)."""
+    data = np.load(_root() / 'cifar10/test_150.npz')
+    return torch.from_numpy(data['x']).permute(0, 3, 1, 2) / 255, torch.from_numpy(data['y']).long()
+
+
+def load_nips17(count: int) -> tuple[Tensor, Tensor]:
+    """The first images (count, 3, 224, 224) in [0, 1] of the NIPS 2017 set, and labels counted from 0."""
+    root = _root() / 'nips17'
+    with (root / 'images.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))[:count]
+    pictures = [_picture(root / f"images/{row['ImageId']}.png", (224, 224)) for row in rows]
+    return torch.cat(pictures), torch.tensor([int(row['TrueLabel']) - 1 for row in rows])
+
+
+def load_voc(count: int, long_side: int = 513) -> list[tuple[Tensor, Tensor]]:
+    """The first COCO images with VOC masks: each (1, 3, H, W) in [0, 1] with labels (1, H, W), 255 where none is known."""
+    root, found = _root() / 'coco', []
+    for path in sorted((root / 'voc21_masks').glob('*.png'))[:count]:
+        with Image.open(path) as mask:
+            scale = long_side / max(mask.size)
+            size = round(mask.width * scale), round(mask.height * scale)
+            labels = torch.from_numpy(np.array(mask.resize(size, Image.Resampling.NEAREST))).long()
+        found.append((_picture(root / f'val2017/{path.stem}.jpg', size), labels[None]))
+    return found
+
+
+def _picture(path: Path, size: tuple[int, int]) -> Tensor:
+    with Image.open(path) as image:
+        pixels = np.array(image.convert('RGB').resize(size, Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+
+
+def _root() -> Path:
+    root = Path(os.environ.get('SDA_ASSETS', 'data'))
+    if not (root / 'models.py').is_file():
+        raise InputError(f'{root}/models.py not found: set SDA_ASSETS to the folder with the weights and images')
+    return root

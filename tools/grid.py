@@ -1,0 +1,162 @@
+"""Run every attack on every task, goal and structure of the demo models, for both questions, and write the table docs/grid.md.
+
+    python tools/grid.py
+
+The runs are short (a few images and iterations): the table shows what can be combined and that it works, not how strong it is.
+"""
+import argparse
+import contextlib
+import io
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from sparse_dense_attacks import (
+    ASLO,
+    GSE,
+    PGD0,
+    WIFGSM,
+    ASLOAddOn,
+    Attack,
+    BudgetSearch,
+    DetectorLoss,
+    Fabricate,
+    Mislabel,
+    RandomPixels,
+    SigmaZero,
+    SparseAutoAttack,
+    SparsePGD,
+    SparseRS,
+    StructuredSparsePGD,
+    SwapPGD,
+    Targeted,
+    TargetedPixels,
+    Untargeted,
+    UntargetedPixels,
+    Vanish,
+)
+from sparse_dense_attacks.engine.launch import main, opened
+from sparse_dense_attacks.ops.kernels import Column, Patch, Pixel, Row, Shape
+
+CONFIGS = {
+    'configs/spgd_faster_rcnn.py': (Vanish(), DetectorLoss(), Mislabel(), Fabricate()),
+    'configs/spgd_semantic_fpn.py': (UntargetedPixels(theta=0.5), TargetedPixels(theta=0.5, target=0),
+                                     TargetedPixels(theta=0.5, erase='ball')),
+    'configs/spgd_resnet18.py': (Untargeted(), Targeted('least_likely')),
+}
+KERNELS = {'pixels': Pixel(), 'rows': Row(), 'columns': Column(), '8 x 8 patches': Patch(8, 8), 'hearts': Shape('heart', 9)}
+BUDGET = {'pixels': 0.02}  # of the image; of everything else GROUPS
+GROUPS = 3
+REASONS = {
+    'a': 'chooses single pixels or channel values and knows no groups; StructuredSparsePGD, SwapPGD, SparseRS and '
+         'SparseAutoAttack do',
+    'b': 'finds groups of its own and takes none that are given',
+    'c': 'is for groups; with single pixels it is SparsePGD',
+    'd': 'the patch and the frame are structures of their own, of k pixels each',
+}
+
+
+def suite(steps: int) -> dict[str, dict[str, tuple[Attack, Attack] | str]]:
+    """Attack -> structure -> its forms for the budget and for the minimum question, or the letter of a reason."""
+    pixels, others = dict(k=BUDGET['pixels'], steps=steps), [name for name in KERNELS if name != 'pixels']
+
+    def both(attack: Attack) -> tuple[Attack, Attack]:
+        return attack, BudgetSearch(attack, searches=3)
+
+    def groups(attack: type, **options) -> dict:
+        return {name: both(attack(k=GROUPS, kernel=KERNELS[name], **options)) for name in others}
+
+    def nothing(reason: str) -> dict:
+        return dict.fromkeys(others, reason)
+
+    def least(attack: type, **options) -> dict:
+        return {'pixels': (attack(**options, budget=0.1), attack(**options))} | nothing('b' if attack is GSE else 'a')
+
+    auto = dict(steps=steps, queries=4 * steps)
+    return {
+        'SparsePGD': {'pixels': both(SparsePGD(**pixels))} | nothing('a'),
+        'SparsePGD unprojected': {'pixels': both(SparsePGD(**pixels, gradient='unprojected'))} | nothing('a'),
+        'StructuredSparsePGD': {'pixels': 'c'} | groups(StructuredSparsePGD, steps=steps),
+        'SwapPGD': {'pixels': both(SwapPGD(**pixels))} | groups(SwapPGD, steps=steps),
+        'SparseRS': {'pixels': both(SparseRS(k=pixels['k'], steps=4 * steps))} | groups(SparseRS, steps=4 * steps),
+        'SparseRS patch': {'pixels': 'd', '8 x 8 patches': both(SparseRS(k=64, steps=4 * steps, variant='patches'))}
+        | dict.fromkeys(('rows', 'columns', 'hearts'), 'd'),
+        'SparseAutoAttack': {'pixels': both(SparseAutoAttack(k=pixels['k'], **auto))} | groups(SparseAutoAttack, **auto),
+        'PGD0': {'pixels': both(PGD0(**pixels))} | nothing('a'),
+        'RandomPixels': {'pixels': both(RandomPixels(**pixels))} | nothing('a'),
+        'SigmaZero': least(SigmaZero, steps=steps),
+        'SigmaZero pixel': least(SigmaZero, steps=steps, unit='pixel'),
+        'ASLO': least(ASLO, steps=steps),
+        'ASLOAddOn': {'pixels': (ASLOAddOn(PGD0(**pixels)), ASLOAddOn(SigmaZero(steps=steps)))} | nothing('a'),
+        'GSE': least(GSE, iters=steps, search_steps=3),
+        'WIFGSM': least(WIFGSM, steps=steps),
+    }
+
+
+def run(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--images', type=int, default=4)
+    parser.add_argument('--steps', type=int, default=10, help='iterations; Sparse-RS gets four queries for each')
+    parser.add_argument('--configs', nargs='+', choices=list(CONFIGS), default=list(CONFIGS))
+    parser.add_argument('--out', type=Path, default=Path('docs/grid.md'))
+    args = parser.parse_args(argv)
+    attacks = suite(args.steps)
+    sections = []
+    for config in args.configs:
+        with contextlib.redirect_stdout(io.StringIO()):  # what mmengine says while it builds
+            attacker, batches = opened([config, '--limit', str(args.images), '--work-dir', 'work_dirs/grid', '--cfg-options',
+                                        f'test_dataloader.batch_size={args.images}'])
+        with attacker.victim.session(), torch.enable_grad():
+            scene = attacker.victim.open(batches[0])
+            for goal in CONFIGS[config]:
+                objective = goal.objective(scene)
+                rows = [[name, *(text for structure in KERNELS for text in cells(forms[structure], objective, structure))]
+                        for name, forms in track(attacks.items(), f'{Path(config).stem} {type(goal).__name__}',
+                                                 console=Console(stderr=True))]
+                sections.append(section(config, goal, objective, rows))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(page(sections, args))
+    Console().print(f'{len(sections)} tables in {args.out}')
+
+
+def cells(forms, objective, structure: str) -> tuple[str, str]:
+    """What was found for the two questions: success rate, and with the minimum the median of what the successes needed."""
+    if isinstance(forms, str):
+        return forms, forms
+    texts = []
+    for question, attack in zip(('budget', 'minimum'), forms, strict=True):
+        result = attack(objective, seed=0)
+        counted = result.clean_correct & result.defined
+        text = f'{result.success[counted].double().mean():.2f}'
+        sizes = (result.l0_pixels if structure == 'pixels' else result.groups)[counted & result.success]
+        if question == 'minimum' and len(sizes):
+            text += f' ({statistics.median(sizes.tolist()):g})'
+        texts.append(text)
+    return tuple(texts)
+
+
+def section(config: str, goal, objective, rows: list) -> str:
+    heads = ['attack', *(f'{name}, {question}' for name in KERNELS for question in (f'k = {BUDGET.get(name, GROUPS)}', 'least'))]
+    counted = int((objective.eligible & objective.defined).sum())
+    lines = [heads, ['---'] * len(heads), *rows]
+    return f'## {Path(config).stem}, {goal}\n\n{counted} images.\n\n' + ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def page(sections: list[str], args) -> str:
+    reasons = ''.join(f'- **{letter}**: {reason}\n' for letter, reason in REASONS.items())
+    return (
+        '# Every attack, task, goal, structure and question\n\n'
+        f'Made by `python tools/grid.py` on the demo models: at most {args.images} images and {args.steps} iterations for each\n'
+        'cell, so that it shows what can be combined, not how strong it is. A cell is the share of images broken, on 8 bits, among\n'
+        'those the victim got right; with the minimum question the median of what the successes needed follows, in pixels or in\n'
+        'groups. Minimum attacks answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the\n'
+        'minimum question under `BudgetSearch`.\n\n'
+        f'Letters stand for combinations that do not exist:\n\n{reasons}\n' + '\n'.join(sections))
+
+
+if __name__ == '__main__':
+    sys.exit(main(run))
