@@ -179,7 +179,7 @@ def test_lambda_is_searched_per_image():
     slope, seen = torch.ones(1, 8, 8), []
 
     class Spy(GSE):
-        def _descend(self, objective, grad, lam, step, rows):
+        def _descend(self, objective, grad, lam, step, rows, scale=None):
             seen.append(lam.tolist())
             return objective.images, torch.tensor([lam[0].item() <= 3 * seen[0][0], False])
 
@@ -198,7 +198,7 @@ def test_the_success_that_touches_the_fewest_windows_is_kept():
     script = [(middle, True), (x, False), (column, True), (shorter, True), (column, True), (x, False)]
 
     class Spy(GSE):
-        def _descend(self, objective, grad, lam, step, rows):
+        def _descend(self, objective, grad, lam, step, rows, scale=None):
             z, hit = next(steps)
             return z, torch.tensor([hit])
 
@@ -315,6 +315,20 @@ def test_nonsense_is_refused(options):
     name, value = next(iter(options.items()))
     with pytest.raises(InputError, match=f'GSE: {name} = {value!r}, expected'):
         GSE(**options)
+
+
+def test_steepness_makes_up_for_a_faint_margin():
+    """With it a model whose logits are a thousand times smaller is attacked alike; without it the squared norm outweighs them."""
+    net, images = Net(gain=0.3), pictures(7, 3, 10, 9, seed=3)
+
+    class Faint(torch.nn.Module):
+        def forward(self, x):
+            return net(x) * 1e-3
+
+    for options, alike in ((dict(QUICK, steepness=0.02), True), (QUICK, False)):
+        plain, faint = (GSE(**options)(objective(model, images), eight_bit=False) for model in (net, Faint()))
+        assert plain.success_float.all() and torch.allclose(plain.images, faint.images, atol=1e-3) == alike
+    assert not faint.success_float.any()
 
 
 def test_budget_ends_the_search_at_the_first_result_within_it():
