@@ -78,6 +78,51 @@ def test_a_swap_exchanges_one_pixel_of_the_best_point_so_far():
     assert exchanged > 90
 
 
+def test_a_share_of_the_pixels_is_exchanged_at_first_and_one_at_the_end():
+    meter = candidates(SwapPGD(k=10, steps=20, start=0.05, exchange=0.5, early_stop=False), mixed(3, gain=1.))
+    first, *swaps = (x != meter.images for x, _ in meter.seen[1:])
+    sets = [first.any(1), *(s.any(1) for s in swaps)]
+    fresh = [min(int((now & ~old)[b].sum()) for old in sets[:i]) for i, now in enumerate(sets) if i for b in range(3)]
+    fresh = torch.tensor(fresh).view(-1, 3)  # of all earlier points, the one a candidate came from has most in common with it
+    assert fresh[0].tolist() == [5, 5, 5] and (fresh[-2:] <= 1).all()
+    assert (fresh.amax(1) <= torch.tensor([max(round(5 * (1 - step / 20)), 1) for step in range(1, 20)])).all()
+
+
+class Misleading(torch.nn.Module):
+    """Gains are smooth over the image, but slopes at the clean image are random."""
+
+    def __init__(self, size=16):
+        super().__init__()
+        self.slope = 9 * torch.rand(size, size, generator=torch.Generator().manual_seed(0))
+        y, x = torch.meshgrid(*[torch.arange(float(size))] * 2, indexing='ij')
+        self.gain = torch.exp(-((y - 11) ** 2 + (x - 4) ** 2) / 18)
+
+    def forward(self, x):
+        d = x.mean(1)
+        value = (self.slope * d * (1 - d) + self.gain * d ** 2).sum((1, 2))
+        return torch.stack([torch.zeros_like(value), value - 1000], 1)
+
+
+def test_real_gains_are_learned_where_gradients_mislead():
+    model, x = Misleading(), torch.zeros(8, 3, 16, 16)
+    near, far = (SwapPGD(k=3, steps=80, alpha=0., reach=reach)(objective(model, x), eight_bit=False) for reach in (2.0, 1e-3))
+    near, far = (model(result.images)[:, 1].mean() + 1000 for result in (near, far))
+    assert near > 2.5 and far < near - 0.3, (near, far)
+
+
+def test_the_map_of_real_gains():
+    attack, exchanged, zero = SwapPGD(reach=1.5), torch.zeros(2, 1, 9, 8), torch.zeros(2, 1, 9, 8)
+    exchanged[:, :, 3, 4], exchanged[:, :, 4, 6] = 1, -1
+    change = torch.tensor([2., -torch.inf]).view(2, 1, 1, 1)
+    real, usual = attack._learned(zero, zero, exchanged, change)
+    torch.testing.assert_close((real * exchanged).sum((1, 2, 3)), torch.tensor([1.4, 0.]))
+    assert usual[0].unique() == 4 and not usual[1].any() and not real[1].any()
+    y, x = torch.meshgrid(torch.arange(9.), torch.arange(8.), indexing='ij')
+    bumps = [torch.exp(-((y - i) ** 2 + (x - j) ** 2) / 4.5) * ((y - i).abs() <= 4) * ((x - j).abs() <= 4)
+             for i, j in ((3, 4), (4, 6))]
+    torch.testing.assert_close(attack._spread(exchanged)[0, 0], bumps[0] - bumps[1])
+
+
 @pytest.mark.parametrize('early_stop', [True, False])
 def test_cost_is_that_of_sparse_pgd_and_what_is_ascended_rises(early_stop):
     judge, options = mixed(gain=1.), dict(k=1, steps=8, early_stop=early_stop)
@@ -96,7 +141,7 @@ def test_a_spent_budget_is_no_improvement():
 @pytest.mark.parametrize('options, message', [
     (dict(start=1.5), r'start = 1.5, expected a number in \[0, 1\]'), (dict(momentum=1.), 'momentum = 1.0'),
     (dict(alpha=-0.1), 'alpha = -0.1'), (dict(noise=(1.,)), 'noise'), (dict(noise=0.5), 'noise'),
-    (dict(noise=(-1., 0.)), 'noise')])
+    (dict(noise=(-1., 0.)), 'noise'), (dict(exchange=2.), 'exchange = 2.0'), (dict(reach=0), 'reach = 0')])
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         SwapPGD(**options)
