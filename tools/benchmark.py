@@ -191,34 +191,42 @@ class Watched(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model, self.lost, self.calls = model, 0.0, 0
-        self.shown, self.sampled, self.seconds = ({True: 0, False: 0} for _ in range(3))  # by whether a gradient was wanted
+        passes = ('look', 'forward', 'backward')  # without a graph, with one, and through it
+        self.images, self.sampled, self.seconds = (dict.fromkeys(passes, 0) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
-        kind, self.calls = x.requires_grad, self.calls + 1
-        self.shown[kind] += len(x)
-        if not self.sampled[kind] or self.calls % 8 == 0:
-            started = time.perf_counter()
-            _, seconds = _clock(lambda: bare_pass(self.model, x.detach(), kind))
-            self.sampled[kind] += len(x)
-            self.seconds[kind] += seconds
-            self.lost += time.perf_counter() - started
+        name, self.calls = 'forward' if x.requires_grad else 'look', self.calls + 1
+        self.images[name] += len(x)
+        if not self.sampled[name] or self.calls % 8 == 0:
+            _, spent = _clock(lambda: self._sample(name, x.detach()))
+            self.lost += spent
+        if not x.requires_grad:
+            return self.model(x)
+        x = x.view_as(x)
+        x.register_hook(self._count_backward)  # attacks do not go back through every graph
         return self.model(x)
 
     def bare(self) -> float:
         """Seconds that all passes would have taken without an attack around them."""
-        return sum(self.seconds[kind] * self.shown[kind] / self.sampled[kind] for kind in (True, False) if self.sampled[kind])
+        return sum(self.seconds[name] * count / self.sampled[name] for name, count in self.images.items() if count)
+
+    def _count_backward(self, grad: Tensor) -> None:
+        self.images['backward'] += len(grad)
+
+    def _sample(self, name: str, x: Tensor) -> None:
+        if not self.sampled[name]:
+            bare_pass(self.model, x, name == 'forward')  # the first of its kind has memory to fetch
+        for part, seconds in zip((name, 'backward'), bare_pass(self.model, x, name == 'forward'), strict=False):
+            self.sampled[part] += len(x)
+            self.seconds[part] += seconds
 
 
-def bare_pass(model: nn.Module, x: Tensor, wants_grad: bool) -> None:
-    """One forward, and a backward to the images if wanted, and nothing else.
-
-    The gradient is that of the logits: a saturated cross-entropy's is so small that processors compute it far more slowly.
-    """
+def bare_pass(model: nn.Module, x: Tensor, wants_grad: bool) -> list[float]:
+    """One forward, and a backward to the images if wanted, and nothing else; the seconds of each."""
     with torch.set_grad_enabled(wants_grad):
         x = x.clone().requires_grad_(wants_grad)
-        logits = model(x)
-        if wants_grad:
-            torch.autograd.grad(logits.sum(), x)
+        logits, forward = _clock(lambda: model(x))
+        return [forward, _clock(lambda: torch.autograd.grad(logits.sum(), x))[1]] if wants_grad else [forward]
 
 
 def measured(result: AttackResult, images: Tensor) -> dict:
@@ -358,12 +366,13 @@ def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> No
 
 
 def _clock(run):
-    """What ``run()`` returns, and its seconds."""
+    """What ``run()`` returns, and its seconds: those of the GPU's user, or the processor's own, which other jobs do not lengthen."""
+    now = time.perf_counter if torch.cuda.is_available() else time.process_time
     _wait()
-    started = time.perf_counter()
+    started = now()
     result = run()
     _wait()
-    return result, time.perf_counter() - started
+    return result, now() - started
 
 
 def _wait() -> None:
