@@ -366,7 +366,7 @@ def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> No
 
 
 def _clock(run):
-    """What ``run()`` returns, and its seconds: those of the GPU's user, or the processor's own, which other jobs do not lengthen."""
+    """What ``run()`` returns, and its seconds; without a GPU those of the processor, which other jobs do not lengthen."""
     now = time.perf_counter if torch.cuda.is_available() else time.process_time
     _wait()
     started = now()
