@@ -1,5 +1,6 @@
-"""Train the demo detector and write its weights into the package: python tools/train_demo.py"""
+"""Train demo models and write their weights into the package: python tools/train_demo.py [MODEL ...]; default: all of them."""
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -7,7 +8,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[1]
-WEIGHTS = ROOT / 'sparse_dense_attacks' / 'demo' / 'weights' / 'faster_rcnn.pth'
+CONFIGS = {path.stem.removesuffix('_demo'): path for path in sorted((ROOT / 'configs' / 'training').glob('*_demo.py'))}
+WEIGHTS = ROOT / 'sparse_dense_attacks' / 'demo' / 'weights'
 
 
 def slim(model: torch.nn.Module, dataset_meta: dict) -> dict:
@@ -20,11 +22,18 @@ def slim(model: torch.nn.Module, dataset_meta: dict) -> dict:
 
 
 def main() -> None:
-    runner = Runner.from_cfg(Config.fromfile(ROOT / 'configs' / 'training' / 'faster_rcnn_demo.py'))
-    model = runner.train()
-    WEIGHTS.parent.mkdir(exist_ok=True)
-    torch.save(slim(model, runner.train_dataloader.dataset.metainfo), WEIGHTS)
-    print(f'{WEIGHTS}: {WEIGHTS.stat().st_size / 1e6:.2f} MB')
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('models', nargs='*', metavar='MODEL', help=f'of {", ".join(CONFIGS)}; default: all')
+    names = parser.parse_args().models or list(CONFIGS)
+    if unknown := sorted(set(names) - set(CONFIGS)):
+        parser.error(f'no demo model is called {unknown[0]}: {", ".join(CONFIGS)}')
+    for name in names:
+        runner = Runner.from_cfg(Config.fromfile(CONFIGS[name]))
+        model = runner.train()
+        file = WEIGHTS / f'{name}.pth'
+        file.parent.mkdir(exist_ok=True)
+        torch.save(slim(model, runner.train_dataloader.dataset.metainfo), file)
+        print(f'{file}: {file.stat().st_size / 1e6:.2f} MB')
 
 
 if __name__ == '__main__':

@@ -1,1 +1,1 @@
-"""The embedded demo: synthetic scenes and the small model trained on them, so that everything runs on a fresh clone."""
+"""The embedded demo: synthetic scenes and the small models trained on them, so that everything runs on a fresh clone."""

@@ -305,7 +305,7 @@ def write_coco(root: str | Path, split: str, count: int, seed: int) -> Path:
     names = [f'{index:06d}.png' for index in range(count)]
     folders = (root / split, root / 'masks' / split)
     if annotation_file.exists():
-        if _is_complete(annotation_file, info, [folder / name for folder in folders for name in names]):
+        if is_complete(annotation_file, info, [folder / name for folder in folders for name in names]):
             return annotation_file
         annotation_file.unlink(missing_ok=True)  # a set that is being replaced must not look complete
     for folder in (*folders, annotation_file.parent):
@@ -314,12 +314,12 @@ def write_coco(root: str | Path, split: str, count: int, seed: int) -> Path:
     for index, name in enumerate(names):
         scene = make_scene(seed, index)
         for folder, array in zip(folders, (scene.image, scene.mask), strict=True):
-            _replace(folder / name, Image.fromarray(array).save, format='PNG')
+            write_whole(folder / name, Image.fromarray(array).save, format='PNG')
         images.append(dict(id=index, file_name=name, height=SIZE[0], width=SIZE[1]))
         annotations += _coco_objects(scene, index, len(annotations))
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
     document = dict(info=info, images=images, annotations=annotations, categories=categories)
-    _replace(annotation_file, lambda path: path.write_text(json.dumps(document)))
+    write_whole(annotation_file, lambda path: path.write_text(json.dumps(document)))
     return annotation_file
 
 
@@ -338,12 +338,12 @@ def _coco_objects(scene: Scene, image_id: int, first_id: int) -> list[dict]:
     ]
 
 
-def _is_complete(annotation_file: Path, info: dict, files: list[Path]) -> bool:
+def is_complete(annotation_file: Path, info: dict, files: list[Path]) -> bool:
     """Whether the annotation file describes exactly this set and all its files are there."""
     return json.loads(annotation_file.read_text()).get('info') == info and all(file.exists() for file in files)
 
 
-def _replace(path: Path, write: Callable, **options) -> None:
+def write_whole(path: Path, write: Callable, **options) -> None:
     """Let `write` fill a file next to `path`, then put it in place in one step."""
     draft = path.with_name(f'.{path.name}.{os.getpid()}')
     write(draft, **options)
