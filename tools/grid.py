@@ -59,6 +59,19 @@ REASONS = {
     'd': 'the patch and the frame are structures of their own, of k pixels each',
 }
 
+HEAD = """# Every attack, task, goal, structure and question
+
+Made by `python tools/grid.py` on the demo models: at most {images} images and {steps} iterations for each cell, so
+that it shows what can be combined, not how strong it is. A cell is the share of images broken, on 8 bits, among those the
+victim got right; with the minimum question the median of what the successes needed follows, in pixels or in groups. Minimum
+attacks answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the minimum question under
+`BudgetSearch`.
+
+Letters stand for combinations that do not exist:
+
+{reasons}
+"""
+
 
 def suite(steps: int) -> dict[str, dict[str, tuple[Attack, Attack] | str]]:
     """Attack -> structure -> its forms for the budget and for the minimum question, or the letter of a reason."""
@@ -99,12 +112,13 @@ def suite(steps: int) -> dict[str, dict[str, tuple[Attack, Attack] | str]]:
 
 def run(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--images', type=int, default=4)
-    parser.add_argument('--steps', type=int, default=10, help='iterations; Sparse-RS gets four queries for each')
+    parser.add_argument('--images', type=int, default=2)
+    parser.add_argument('--steps', type=int, default=4, help='iterations; Sparse-RS gets four queries for each')
     parser.add_argument('--configs', nargs='+', choices=list(CONFIGS), default=list(CONFIGS))
     parser.add_argument('--out', type=Path, default=Path('docs/grid.md'))
     args = parser.parse_args(argv)
     attacks = suite(args.steps)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     sections = []
     for config in args.configs:
         with contextlib.redirect_stdout(io.StringIO()):  # what mmengine says while it builds
@@ -118,8 +132,7 @@ def run(argv: list[str] | None = None) -> None:
                         for name, forms in track(attacks.items(), f'{Path(config).stem} {type(goal).__name__}',
                                                  console=Console(stderr=True))]
                 sections.append(section(config, goal, objective, rows))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(page(sections, args))
+                args.out.write_text(page(sections, args))  # a killed run leaves what is finished
     Console().print(f'{len(sections)} tables in {args.out}')
 
 
@@ -148,14 +161,7 @@ def section(config: str, goal, objective, rows: list) -> str:
 
 def page(sections: list[str], args) -> str:
     reasons = ''.join(f'- **{letter}**: {reason}\n' for letter, reason in REASONS.items())
-    return (
-        '# Every attack, task, goal, structure and question\n\n'
-        f'Made by `python tools/grid.py` on the demo models: at most {args.images} images and {args.steps} iterations for each\n'
-        'cell, so that it shows what can be combined, not how strong it is. A cell is the share of images broken, on 8 bits, among\n'
-        'those the victim got right; with the minimum question the median of what the successes needed follows, in pixels or in\n'
-        'groups. Minimum attacks answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the\n'
-        'minimum question under `BudgetSearch`.\n\n'
-        f'Letters stand for combinations that do not exist:\n\n{reasons}\n' + '\n'.join(sections))
+    return HEAD.format(images=args.images, steps=args.steps, reasons=reasons) + '\n'.join(sections)
 
 
 if __name__ == '__main__':
