@@ -250,6 +250,25 @@ def test_yolox_shows_the_classes_below_the_best_of_each_box():
         assert gradient.isfinite().all() and gradient.any()
 
 
+@pytest.mark.parametrize(('config', 'change'), [
+    ('crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py', {}),
+    ('htc/htc_r50_fpn_1x_coco.py', {}),
+    ('scnet/scnet_r50_fpn_1x_coco.py', {'roi_head.feat_relay_head': dict(
+        type='FeatureRelayHead', in_channels=32, out_conv_channels=64, roi_feat_size=7, scale_factor=2)}),
+])
+def test_every_predicted_box_is_a_candidate(config, change):
+    """Also where the background is the first class (CrowdDet), and regions see a semantic or global context (HTC, SCNet)."""
+    model = build(Family(config, {'test_cfg.rcnn.score_thr': 0.0, 'test_cfg.rcnn.max_per_img': 10, **change}))
+    batch = {name: values[:1] for name, values in make_batch(scale=1.0).items()}
+    victim = MMDetDetector(model)
+    with victim.session(), torch.no_grad():
+        predicted = model.test_step(copy.deepcopy(batch))[0].pred_instances
+        scene = victim.open(batch)
+        found = scene.candidates(scene.images, torch.tensor([0]))
+    same = (found.scores[0, :, None] == predicted.scores) & (found.labels[0, :, None] == predicted.labels)
+    assert len(predicted) and (same & (found.boxes[0, :, None] == predicted.bboxes).all(2)).any(0).all()
+
+
 # Modes and traces
 
 class Noisy(nn.Module):

@@ -1,13 +1,17 @@
 """Is this environment able to run the attacks, and if not, what repairs it?
 
     python tools/doctor.py
+    python tools/doctor.py zoo mmdet --only detr dino --out zoo.json
 
 Prints one line per check, with the fix for everything that fails. Exit status: 0 all good, 2 something needs fixing.
 The OpenMMLab stack is optional (attacks on plain PyTorch classifiers need none of it), so its absence is only noted.
+With `zoo`, which config families of the installed model libraries can be attacked (zoo_check.py); all take a quarter of an hour.
 """
+import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata, util
 from pathlib import Path
 from typing import NamedTuple
@@ -264,7 +268,37 @@ def diagnose() -> list[Check]:
     ]  # fmt: skip
 
 
-def main() -> int:
+def zoo(args: argparse.Namespace) -> int:
+    try:
+        from zoo_check import InputError, run
+    except ImportError as error:
+        print(f'error: {error}; run tools/doctor.py without arguments', file=sys.stderr)
+        return 2
+    try:
+        return run(args.libraries, args.only, args.out, args.time_limit)
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    zoo = parser.add_subparsers(dest='command').add_parser('zoo', help='which config families can be attacked')
+    libraries = ('mmdet', 'mmseg', 'mmpretrain')
+    zoo.add_argument('libraries', nargs='*', metavar='LIBRARY', help=f'of {", ".join(libraries)}; default: all')
+    zoo.add_argument('--only', nargs='+', metavar='FAMILY', help='folders of configs, for example faster_rcnn')
+    zoo.add_argument('--out', type=Path, metavar='FILE', help='write the table and the coverage as JSON as well')
+    zoo.add_argument('--time-limit', type=float, default=120, metavar='S', help='seconds for each config (default: 120)')
+    args = parser.parse_args(argv)
+    if args.command:
+        args.libraries = args.libraries or list(libraries)
+        if unknown := set(args.libraries) - set(libraries):
+            parser.error(f'no zoo is known of {", ".join(sorted(unknown))}; expected {", ".join(libraries)}')
+    return args
+
+
+def main(argv: Sequence[str] = ()) -> int:
+    args = arguments(argv)
     try:
         from rich.console import Console
         from rich.markup import escape
@@ -272,6 +306,8 @@ def main() -> int:
     except ImportError:
         print(f'rich is missing, and this package needs it: {sys.executable} -m pip install rich', file=sys.stderr)
         return 2
+    if args.command == 'zoo':
+        return zoo(args)
     checks = diagnose()
     colours = {'ok': 'green', 'note': 'yellow', 'fail': 'red'}
     table = Table('check', 'status', 'found', title=sys.executable)
@@ -290,4 +326,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -377,8 +377,8 @@ def _decode_two_stage(model, feats, samples, rivals=()):
             context[f'{name}_feat'] = getattr(head, f'{name}_head')(feats)[1]
     results = head.predict_bbox(feats, [s.metainfo for s in samples], proposals, rcnn_test_cfg=None, rescale=False, **context)
     # Sparse R-CNN gives one class per box; elsewhere the last column is the background, in CrowdDet the first.
-    classes = slice(1, None) if isinstance(head, MultiInstanceRoIHead) else slice(-1)
-    return [(r.bboxes, r.labels, r.scores) if r.scores.dim() == 1 else _every_class(r.bboxes, r.scores[:, classes]) for r in results]
+    real = slice(1, None) if isinstance(head, MultiInstanceRoIHead) else slice(-1)
+    return [(r.bboxes, r.labels, r.scores) if r.scores.dim() == 1 else _every_class(r.bboxes, r.scores[:, real]) for r in results]
 
 
 def _every_class(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
