@@ -21,6 +21,7 @@ from sparse_dense_attacks import (
     InputError,
     SigmaZero,
     StructuredSparsePGD,
+    attack,
 )
 from sparse_dense_attacks.engine.launch import describe
 from sparse_dense_attacks.engine.store import Record, ResultStore
@@ -104,6 +105,16 @@ def test_failures_count_as_infinitely_many_in_the_median_and_not_in_the_mean():
     half, most = (line.split('│')[1:-1] for line in console.export_text().splitlines() if 'half' in line or 'most' in line)
     assert [cell.strip() for cell in half[1:5]] == ['0.333', '0.333', 'inf', '3']
     assert [cell.strip() for cell in most[1:5]] == ['0.667', '0.667', '6', '5']
+
+
+def test_the_bare_loop_does_the_passes_of_the_attack():
+    """Every image is counted that goes forward without a graph, forward with one, and back; the time lost on repetitions too."""
+    watched = tool('benchmark').Watched(Linear(torch.ones(1, 4, 4), -99.))
+    result = attack(watched, torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), PGD0(k=2, steps=9))
+    shown = watched.images
+    assert shown['forward'] + shown['look'] == result.forwards.sum() + 7  # one to count the classes, two times three to judge the results
+    assert shown['backward'] == result.backwards.sum() == 27 and 0 < watched.sampled['backward'] < 27
+    assert watched.lost > 0 and watched.bare() > 0
 
 
 @pytest.mark.real
