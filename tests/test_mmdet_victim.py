@@ -488,3 +488,22 @@ def test_masks_that_are_not_there(retinanet):
     victim = MMDetDetector(retinanet, use_masks=True, reference='prediction')
     with victim.session(), pytest.raises(InputError, match='use_masks=True, but RetinaNet predicts no masks'):
         victim.open(make_batch())
+
+
+def test_losses_wait_for_no_other_process(tmp_path, monkeypatch):
+    """FCOS averages its normalisers over all processes; under attack each asks for another number of losses."""
+    victim = MMDetDetector(build(FAMILIES['fcos']))
+    batch = make_batch()
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        def waits(*args, **kwargs):
+            raise AssertionError('waits for the other processes')
+        monkeypatch.setattr(torch.distributed, 'all_reduce', waits)
+        with victim.session():
+            scene = victim.open(batch)
+            assert scene.losses(scene.images, torch.arange(2))[0].isfinite().all()
+        data = victim.model.data_preprocessor(batch, training=True)
+        with pytest.raises(AssertionError, match='waits'):
+            victim.model(**data, mode='loss')  # everybody else still averages
+    finally:
+        torch.distributed.destroy_process_group()

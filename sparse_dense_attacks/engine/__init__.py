@@ -4,8 +4,9 @@ from .hooks import AttackHook
 from .loops import AttackLoop
 from .photos import PhotoFolder
 from .store import Record, ResultStore
+from .training import AdversarialTrainingHook
 from .visualization import AttackVisualizationHook
 from .where import Where
 
-__all__ = ['AttackHook', 'AttackLoop', 'AttackVisualizationHook', 'Attacker', 'Perturbed', 'PhotoFolder', 'Record',
-           'ResultStore', 'Where']
+__all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackVisualizationHook', 'Attacker', 'Perturbed',
+           'PhotoFolder', 'Record', 'ResultStore', 'Where']

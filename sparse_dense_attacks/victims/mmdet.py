@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +32,7 @@ from mmdet.models.detectors import BaseDetector, DetectionTransformer, MaskForme
 from mmdet.models.roi_heads import MultiInstanceRoIHead
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.structures.mask import BitmapMasks, mask2bbox
+from mmdet.utils import dist_utils
 from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -239,7 +241,7 @@ class DetectionScene:
             inputs, samples = self._network_input(candidate[None], row[None], self.sizes[row])
             decode = _decoder(self.model)
             with _shared_features(self.model):
-                with frozen_training(self.model), untouched_rng(x.device, self.loss_seed):
+                with frozen_training(self.model), untouched_rng(x.device, self.loss_seed), _own_process():
                     losses.append(self._loss(inputs, samples))
                 if decode is not None:
                     with torch.no_grad():
@@ -278,6 +280,19 @@ class DetectionScene:
         h, w = size
         data = self.model.data_preprocessor(dict(inputs=x[..., :h, :w] * 255, data_samples=None), training=False)
         return data['inputs'], [self.samples[r] for r in rows]
+
+
+@contextlib.contextmanager
+def _own_process():
+    """Losses that average their normalisers over all processes (mmdet's ``reduce_mean``) keep to this one.
+
+    Processes look at different images, so they ask for different numbers of losses and would wait for each other for ever.
+    """
+    everybody, dist_utils.dist = dist_utils.dist, SimpleNamespace(is_available=lambda: False)
+    try:
+        yield
+    finally:
+        dist_utils.dist = everybody
 
 
 def _pad(boxes, labels, scores, below=None) -> Boxes:
