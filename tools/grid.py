@@ -49,8 +49,8 @@ CONFIGS = {
     'configs/spgd_resnet18.py': (Untargeted(), Targeted('least_likely')),
 }
 KERNELS = {'pixels': Pixel(), 'rows': Row(), 'columns': Column(), '8 x 8 patches': Patch(8, 8), 'hearts': Shape('heart', 9)}
-BUDGET = {'pixels': 0.02}  # of the image; of everything else GROUPS
-GROUPS = 3
+BUDGET = {'pixels': 0.05}  # of the image; of everything else GROUPS
+GROUPS = 8
 REASONS = {
     'a': 'chooses single pixels or channel values and knows no groups; StructuredSparsePGD, SwapPGD, SparseRS and '
          'SparseAutoAttack do',
@@ -62,9 +62,10 @@ REASONS = {
 HEAD = """# Every attack, task, goal, structure and question
 
 Made by `python tools/grid.py` on the demo models: at most {images} images and {steps} iterations for each cell, so
-that it shows what can be combined, not how strong it is. A cell is the share of images broken, on 8 bits, among those the
-victim got right; with the minimum question the median of what the successes needed follows, in pixels or in groups. Minimum
-attacks answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the minimum question under
+that it shows what can be combined, not how strong it is. With a budget a cell is the share of objects, pixels or (of a
+classifier) images that are broken, on 8 bits, in the images the victim got right. With the minimum question it is the share of
+images that are broken altogether, and in parentheses the median of what these needed, in pixels or in groups. Minimum attacks
+answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the minimum question under
 `BudgetSearch`.
 
 Letters stand for combinations that do not exist:
@@ -113,7 +114,7 @@ def suite(steps: int) -> dict[str, dict[str, tuple[Attack, Attack] | str]]:
 def run(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--images', type=int, default=2)
-    parser.add_argument('--steps', type=int, default=4, help='iterations; Sparse-RS gets four queries for each')
+    parser.add_argument('--steps', type=int, default=5, help='iterations; Sparse-RS gets four queries for each')
     parser.add_argument('--configs', nargs='+', choices=list(CONFIGS), default=list(CONFIGS))
     parser.add_argument('--out', type=Path, default=Path('docs/grid.md'))
     args = parser.parse_args(argv)
@@ -137,14 +138,15 @@ def run(argv: list[str] | None = None) -> None:
 
 
 def cells(forms, objective, structure: str) -> tuple[str, str]:
-    """What was found for the two questions: success rate, and with the minimum the median of what the successes needed."""
+    """What was found for the two questions, see HEAD."""
     if isinstance(forms, str):
         return forms, forms
     texts = []
     for question, attack in zip(('budget', 'minimum'), forms, strict=True):
         result = attack(objective, seed=0)
         counted = result.clean_correct & result.defined
-        text = f'{result.success[counted].double().mean():.2f}'
+        parted = question == 'budget' and result.parts.any()
+        text = f'{(result.share if parted else result.success.double())[counted].mean():.2f}'
         sizes = (result.l0_pixels if structure == 'pixels' else result.groups)[counted & result.success]
         if question == 'minimum' and len(sizes):
             text += f' ({statistics.median(sizes.tolist()):g})'
