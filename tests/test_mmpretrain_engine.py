@@ -189,9 +189,10 @@ def test_the_zoo_configs_attack_random_weights(config, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(tmp_path / 'val/one.png')
     size = [] if 'resnet' in config.stem else ['model.backbone.img_size=64']
     size += ['model.backbone.pad_small_map=True'] if 'swin' in config.stem else []
+    steps = ['attack.iters=2', 'attack.search_steps=1'] if config.stem.startswith('gse') else ['attack.steps=2']
     result = attack_from_command_line([
         str(config), '--checkpoint', 'none', '--work-dir', str(tmp_path / 'run'), '--limit', '1', '--device', 'cpu',
-        '--cfg-options', 'attack.steps=2', 'victim.reference=prediction', 'pictures=0', *size,
+        '--cfg-options', *steps, 'victim.reference=prediction', 'pictures=0', *size,
         f'test_dataloader.dataset.data_root={tmp_path}', 'test_dataloader.num_workers=0',
         'test_dataloader.dataset.pipeline.1.scale=64', 'test_dataloader.dataset.pipeline.2.crop_size=64'])
     record, = records(tmp_path / 'run')

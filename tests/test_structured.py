@@ -83,11 +83,14 @@ def test_result_does_not_depend_on_the_batch(kernel):
 
 
 def test_budget_beyond_the_groups_names_the_image():
+    """Beyond those within the region it is all of them, beyond those of the image it is refused."""
     region = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     region[1, :, 3:] = False  # three places for a patch
     judge = objective(Net(), pictures(2, 3, 5, 5), region=region, keys=['a.png', 'street.png'])
-    with pytest.raises(InputError, match='k = 4 .*only 3 .*street.png'):
-        StructuredSparsePGD(k=4, kernel=Patch())(judge)
+    with pytest.warns(RuntimeWarning, match='fewer groups may change .* 3 of street.png'):
+        assert StructuredSparsePGD(k=4, steps=2, kernel=Patch())(judge).groups[1] <= 3
+    with pytest.raises(InputError, match='k = 10 groups, but image a.png has only 9'):
+        StructuredSparsePGD(k=10, kernel=Patch())(judge)
     with pytest.raises(InputError, match='kernel has 6 x 6'):
         StructuredSparsePGD(kernel=Patch(6, 6))(judge)
 
