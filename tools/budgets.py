@@ -37,8 +37,8 @@ from sparse_dense_attacks.victims import TorchClassifier, TorchSegmenter
 THETA = 0.5  # what minimum attacks call success on a segmenter: half of the pixels wrong
 
 
-def suite(k: int, steps: int, queries: int, stop: bool) -> dict[str, Attack]:
-    """Attacks with a budget of k pixels; all spend it on a segmenter, where more pixels can always be fooled."""
+def suite(k: float, steps: int, queries: int, stop: bool) -> dict[str, Attack]:
+    """Attacks with a budget of a share k of the pixels; all spend it on a segmenter, where more pixels can always be fooled."""
     budget = dict(k=k, steps=steps, early_stop=stop)
     return {
         'SparsePGD': SparsePGD(**budget),
@@ -51,13 +51,13 @@ def suite(k: int, steps: int, queries: int, stop: bool) -> dict[str, Attack]:
     }
 
 
-def minimum_suite(steps: int) -> dict[str, Attack]:
+def minimum_suite(steps: int, steepness: float | None) -> dict[str, Attack]:
     """Attacks that look for the fewest; one run answers for every budget."""
     return {
         'SigmaZero pixel': SigmaZero(steps=steps, unit='pixel'),
         'SigmaZero': SigmaZero(steps=steps),
         'ASLO': ASLO(steps=steps),
-        'GSE': GSE(iters=steps, search_steps=4),
+        'GSE': GSE(iters=steps, search_steps=4, steepness=steepness),
         'WIFGSM': WIFGSM(steps=steps),
     }
 
@@ -86,16 +86,16 @@ def run(argv: list[str] | None = None) -> None:
 
     jobs = [(name, share, attack, goal) for share in args.shares
             for name, attack in suite(share, args.steps, args.queries, not segments).items()]
-    jobs += [(name, None, attack, least) for name, attack in minimum_suite(args.steps).items()]
+    jobs += [(name, None, attack, least) for name, attack in minimum_suite(args.steps, 1.0 if segments else None).items()]
     settings = dict(images=sum(len(images) for images, _ in batches), seed=args.seed)
     with victim.session(), torch.enable_grad():
         scenes = [victim.open(*batch) for batch in batches]
         for name, share, attack, wanted in track(jobs, 'measuring', console=Console(stderr=True)):
-            key, setup = f'{name} {share}', settings | dict(attack=repr(attack))
+            budgets = [share] if share else args.shares
+            key, setup = f'{name} {share}', settings | dict(attack=repr(attack), goal=repr(wanted), budgets=budgets)
             if known.get(key, {}).get('setup') == setup:
                 continue
             results = [attack(wanted.objective(scene), args.seed) for scene in scenes]
-            budgets = [share] if share else args.shares
             known[key] = dict(setup=setup, after=[_score(victim, scenes, results, budget) for budget in budgets])
             store.write_text(json.dumps(known, indent=1))
         clean = _score(victim, scenes, None, 0)
@@ -105,7 +105,7 @@ def run(argv: list[str] | None = None) -> None:
                   title=f'{args.model}, {settings["images"]} images, clean {_show(clean)} ({names}), {args.steps} iterations')
     for name in suite(0.1, 1, 1, True):
         table.add_row(name, *(_show(known[f'{name} {share}']['after'][0]) for share in args.shares))
-    for name in minimum_suite(1):
+    for name in minimum_suite(1, None):
         table.add_row(f'{name} (fewest)', *map(_show, known[f'{name} None']['after']))
     console = Console()
     console.print(table)

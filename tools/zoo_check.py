@@ -82,8 +82,7 @@ COLOURS = {'covered': 'green', 'not covered': 'yellow', 'failed': 'red', 'other 
 
 # Upper limits for values of these names, anywhere in a detector's config.
 SMALL = dict(num_classes=CLASSES, num_things_classes=CLASSES, num_stuff_classes=0, num_queries=20, num_proposals=20,
-             max_per_img=20,
-             max_per_image=20, nms_pre=100)
+             max_per_img=20, max_per_image=20, nms_pre=100)
 # What words in names of configs say about the size of the model, smallest first; nothing (2) is said by R-50 and its like.
 SIZES = {0: r'atto|femto|pico|nano|tiny|t|x+s|x+small|[abs]0|s12|\D*18s?|128s|\d00mf', 1: r'small|s|[ab]1|s24|s36|\D*34',
          3: r'base|medium|m|b|\d+b|m\d+|\D*101|\d\d+gf', 4: r'large|l|\d+l|x101|\D*152|\D*w48|\D*s101',

@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ..attacks import Attack
 from ..errors import InputError
-from ..objectives.detection import inside, matches, object_scores
+from ..objectives.divergence import DIVERGENCES
 from ..registry import ATTACKS, GOALS, nearest
 from .attacker import Attacker
 from .launch import describe
@@ -152,24 +151,3 @@ def as_test_batch(data_batch: dict) -> dict:
         sample.set_metainfo(dict(ori_shape=size, img_shape=size, pad_shape=size, scale_factor=(1.0, 1.0), flip=False))
         samples.append(sample)
     return dict(data_batch, data_samples=samples)
-
-
-def class_divergence(scene, adversarial: Tensor) -> Tensor:
-    """KL(clean, adversarial) of class probabilities, mean of images, or of pixels with a class."""
-    rows = torch.arange(len(adversarial))
-    clean, attacked = (F.log_softmax(scene.logits(x, rows), 1) for x in (scene.images, adversarial))
-    divergence = F.kl_div(attacked, clean, reduction='none', log_target=True).sum(1)
-    counted = getattr(scene, 'valid', torch.ones_like(divergence, dtype=torch.bool))
-    return divergence[counted].sum() / counted.sum().clamp(min=1)
-
-
-def object_divergence(scene, adversarial: Tensor, iou_thr: float = 0.5) -> Tensor:
-    """KL(clean, adversarial) of "detected or not", mean of the objects: their best score among boxes of their class and place."""
-    rows = torch.arange(len(adversarial))
-    found = (scene.candidates(x, rows) for x in (scene.images, adversarial))
-    p, q = (inside(object_scores(boxes, matches(boxes, scene.truth, iou_thr))) for boxes in found)
-    divergence = p * (p.log() - q.log()) + (1 - p) * ((-p).log1p() - (-q).log1p())
-    return divergence[scene.truth.valid].sum() / scene.truth.valid.sum().clamp(min=1)
-
-
-DIVERGENCES = dict(classification=class_divergence, segmentation=class_divergence, detection=object_divergence)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..objectives.base import class_index
+from ..ops.neighbourhood import image_extent
 
 __all__ = ['Where']
 
@@ -65,7 +66,8 @@ class Where:
         if self.place == 'anywhere':
             return None
         if self.place not in PLACES:
-            return torch.stack([self._mask(sample, region) for sample, region in zip(samples, scene.region, strict=True)])
+            extents = torch.stack(image_extent(scene.region), 1).tolist()  # of what is no letterbox
+            return torch.stack([self._mask(*one) for one in zip(samples, scene.region, extents, strict=True)])
         if not hasattr(scene, 'objects'):
             raise InputError(f"where = '{self.place}': classified images have no outlined objects; give a folder of masks")
         classes = self.classes
@@ -74,7 +76,7 @@ class Where:
         inside = scene.objects(classes)
         return inside if self.place == 'inside' else ~inside
 
-    def _mask(self, sample, region: Tensor) -> Tensor:
+    def _mask(self, sample, region: Tensor, extent: list[int]) -> Tensor:
         """The user's mask (1, H, W) bool of one image, in the coordinates of the padded network input."""
         name = sample.metainfo.get('img_path')
         if name is None:
@@ -86,7 +88,7 @@ class Where:
         except (OSError, UnidentifiedImageError) as error:
             raise InputError(f"where: no mask '{path}', or no readable PNG") from error
         input_size, original = tuple(sample.metainfo['img_shape'][:2]), tuple(sample.metainfo['ori_shape'][:2])
-        h, w = int(region[0].any(1).sum()), int(region[0].any(0).sum())  # of what is no letterbox
+        h, w = extent
         scale_w, scale_h = sample.metainfo.get('scale_factor', (1, 1))[:2]
         only_resized = (round(original[0] * scale_h), round(original[1] * scale_w)) == (h, w)
         allowed = torch.zeros_like(region)

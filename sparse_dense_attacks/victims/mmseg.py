@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..errors import InputError
+from ..ops.neighbourhood import image_extent
 from ..registry import VICTIMS
 from .base import by_size, check_reference, sample_key, stack_inputs
 from .context import evaluating
@@ -139,8 +140,8 @@ class SegmentationScene:
             classes = [index for index, name in enumerate(self.classes) if name != 'background']
         chosen = self.valid & torch.isin(self.labels, self.labels.new_tensor(classes))
         found = torch.zeros_like(self.region)
-        for inside, region, labelled, (h, w) in zip(found, self.region, chosen, self.shapes, strict=True):
-            size = int(region[0].any(1).sum()), int(region[0].any(0).sum())  # of what is no letterbox
+        extents = torch.stack(image_extent(self.region), 1).tolist()  # of what is no letterbox
+        for inside, size, labelled, (h, w) in zip(found, extents, chosen, self.shapes, strict=True):
             resized = F.interpolate(labelled[None, None, :h, :w].float(), size, mode='nearest-exact')[0] > 0
             inside[:, :size[0], :size[1]] = resized
         return found

@@ -1,0 +1,29 @@
+"""How far a model's output on adversarial images is from its clean output, with a gradient through both (arXiv 1901.08573)."""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .detection import inside, matches, object_scores
+
+__all__ = ['DIVERGENCES']
+
+
+def class_divergence(scene, adversarial: Tensor) -> Tensor:
+    """KL(clean, adversarial) of class probabilities, mean of images, or of pixels with a class."""
+    rows = torch.arange(len(adversarial))
+    clean, attacked = (F.log_softmax(scene.logits(x, rows), 1) for x in (scene.images, adversarial))
+    divergence = F.kl_div(attacked, clean, reduction='none', log_target=True).sum(1)
+    counted = getattr(scene, 'valid', torch.ones_like(divergence, dtype=torch.bool))
+    return divergence[counted].sum() / counted.sum().clamp(min=1)
+
+
+def object_divergence(scene, adversarial: Tensor, iou_thr: float = 0.5) -> Tensor:
+    """KL(clean, adversarial) of "detected or not", mean of the objects: their best score among boxes of their class and place."""
+    rows = torch.arange(len(adversarial))
+    found = (scene.candidates(x, rows) for x in (scene.images, adversarial))
+    p, q = (inside(object_scores(boxes, matches(boxes, scene.truth, iou_thr))) for boxes in found)
+    divergence = p * (p.log() - q.log()) + (1 - p) * ((-p).log1p() - (-q).log1p())
+    return divergence[scene.truth.valid].sum() / scene.truth.valid.sum().clamp(min=1)
+
+
+DIVERGENCES = dict(classification=class_divergence, segmentation=class_divergence, detection=object_divergence)
