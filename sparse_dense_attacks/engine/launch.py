@@ -27,7 +27,7 @@ from .photos import use_photos
 __all__ = ['attack_from_command_line', 'load_config', 'main']
 
 # Failures of mmengine, mmcv and the model libraries that mean a wrong config rather than a bug of theirs or ours.
-_CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError, ImportError, SyntaxError)
+CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError, ImportError, SyntaxError)
 _PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv', 'mmdet', 'onedl-mmdetection',
              'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain', 'sparse-dense-attacks')
 
@@ -118,8 +118,8 @@ def prepare(argv: list[str] | None = None) -> Runner:
         _ = runner.test_loop  # built here, so that a wrong data set is reported as such
     except InputError:
         raise
-    except _CONFIG_ERRORS as error:
-        raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {_one_line(error)}') from error
+    except CONFIG_ERRORS as error:
+        raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {one_line(error)}') from error
     return runner
 
 
@@ -149,8 +149,8 @@ def load_config(path: str, options: dict | None = None) -> Config:
         cfg.merge_from_dict(options or {})
     except InputError:
         raise
-    except _CONFIG_ERRORS as error:
-        raise InputError(f'config {path}: {type(error).__name__}: {_one_line(error)}') from error
+    except CONFIG_ERRORS as error:
+        raise InputError(f'config {path}: {type(error).__name__}: {one_line(error)}') from error
     return cfg
 
 
@@ -204,7 +204,7 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
     try:
         state = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except Exception as error:  # unpickling a wrong file can raise anything
-        raise InputError(f'cannot read weights {path}: {type(error).__name__}: {_one_line(error)}') from error
+        raise InputError(f'cannot read weights {path}: {type(error).__name__}: {one_line(error)}') from error
     state = state.get('state_dict', state) if isinstance(state, dict) else {}
     state = {re.sub(r'^module\.', '', name): tensor for name, tensor in state.items()}
     wanted = (model.module if is_model_wrapper(model) else model).state_dict()
@@ -226,7 +226,7 @@ def check_ops() -> None:
         from mmcv.ops import nms
         nms(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([1.]), 0.5)
     except (ImportError, RuntimeError) as error:
-        raise InputError(f'mmcv ops do not work ({_one_line(error)}); run: python tools/doctor.py') from error
+        raise InputError(f'mmcv ops do not work ({one_line(error)}); run: python tools/doctor.py') from error
 
 
 def describe(component):
@@ -258,6 +258,6 @@ def versions() -> dict:
     return {'python': sys.version.split()[0], **found}
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else repr(error)

@@ -11,7 +11,7 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
-from mmengine.runner import TestLoop
+from mmengine.runner import TestLoop, ValLoop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,7 +22,7 @@ from .attacker import Attacker, Perturbed
 from .data import from_picture, to_picture, tolerant, victim_options
 from .store import Record, ResultStore
 
-__all__ = ['AttackLoop', 'summarize']
+__all__ = ['AttackLoop', 'AttackValLoop', 'summarize']
 
 THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # shares of broken objects or pixels at which success is reported
 
@@ -55,12 +55,8 @@ class AttackLoop(TestLoop):
         super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
         self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.attacker = Attacker(model, attack, goal, seed, eight_bit, max_forwards, where,
-                                 **victim_options(self.dataloader.dataset) | (victim or {}))
-        known, classes = self.attacker.victim.num_classes, self.dataloader.dataset.metainfo.get('classes')
-        if known is not None and classes is not None and len(classes) != known:
-            raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
+        self.attacker = _attacker(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
+                                  eight_bit=eight_bit, max_forwards=max_forwards, where=where)
         self.store, self.resume, self.run_info = ResultStore(runner.work_dir), resume, run_info or {}
         self.clean_batch: dict = {}  # the last batch and its clean predictions, for hooks that draw them
         self.clean_outputs: list = []
@@ -138,11 +134,7 @@ class AttackLoop(TestLoop):
         if not attacked:
             raise InputError(f'none of the {len(records)} images could be read; the first: {records[0].note}' if records else
                              'the test data set is empty')
-        metrics = {}
-        for prefix, evaluator in (('clean', self.clean_evaluator), ('adv', self.evaluator)):
-            _restrict(evaluator, self.dataloader.dataset, {record.key for record in attacked})
-            scores = evaluator.evaluate(len(self.dataloader.dataset)) or {}
-            metrics |= {f'{prefix}/{name}': _number(value) for name, value in scores.items()}
+        metrics = _scores(self.clean_evaluator, self.evaluator, self.dataloader.dataset, {record.key for record in attacked})
         metrics |= summarize(records)
         if is_main_process():
             # JSON knows no NaN: a median over no image is null
@@ -157,6 +149,74 @@ class AttackLoop(TestLoop):
         with Progress(*columns, console=Console(stderr=True), disable=not is_main_process()) as progress:
             task = progress.add_task('attack', total=len(self.dataloader.dataset) / get_world_size())
             yield lambda images: progress.advance(task, images)
+
+
+@LOOPS.register_module()
+class AttackValLoop(ValLoop):
+    """Validate a model in training on clean and on attacked data, with the same evaluator.
+
+        val_cfg = dict(type='AttackValLoop', attack=dict(type='SparsePGD', k=20), goal=dict(type='Untargeted'))
+        default_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='adv/accuracy/top1'))
+
+    The evaluator's metrics appear twice, as ``clean/...`` and ``adv/...``, in the log and in every visualizer backend.
+
+    Args:
+        runner, dataloader, evaluator: as for mmengine's ValLoop.
+        attack, goal, seed, eight_bit, max_forwards, where, victim: as for :class:`AttackLoop`.
+    """
+
+    def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
+                 max_forwards: int | None = None, where: str | dict = 'anywhere', victim: dict | None = None):
+        attacked_evaluator = copy.deepcopy(evaluator)
+        super().__init__(runner, dataloader, evaluator)
+        self.attacked_evaluator: Evaluator = runner.build_evaluator(attacked_evaluator)
+        self.attacked_evaluator.dataset_meta = self.evaluator.dataset_meta
+        self.attacker = _attacker(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
+                                  eight_bit=eight_bit, max_forwards=max_forwards, where=where)
+
+    def run(self) -> dict:
+        """Evaluate before and after the attack; returns the flat dict of metrics."""
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        for idx, data_batch in enumerate(self.dataloader):
+            self.run_iter(idx, data_batch)
+        dataset = self.dataloader.dataset
+        keys = {sample_key(dataset.get_data_info(index)) for index in range(len(dataset))}
+        metrics = _scores(self.evaluator, self.attacked_evaluator, dataset, keys)
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
+        adversarial = self.attacker.perturb(data_batch).batch
+        copies = copy.deepcopy(data_batch['data_samples'])
+        outputs = self.runner.model.val_step(dict(data_batch, data_samples=copies))
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.attacked_evaluator.process(data_samples=self.runner.model.val_step(adversarial), data_batch=adversarial)
+        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+
+def _attacker(runner, dataset, victim: dict | None, **settings) -> Attacker:
+    """The attacker of a runner's model on a data set of the same classes."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    attacker = Attacker(model, **settings, **victim_options(dataset) | (victim or {}))
+    known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
+    if known is not None and classes is not None and len(classes) != known:
+        raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
+    return attacker
+
+
+def _scores(clean: Evaluator, attacked: Evaluator, dataset, keys: set[str]) -> dict:
+    """Metrics of both evaluators over the images with these keys."""
+    metrics = {}
+    for prefix, evaluator in (('clean', clean), ('adv', attacked)):
+        _restrict(evaluator, dataset, keys)
+        scores = evaluator.evaluate(len(dataset)) or {}
+        metrics |= {f'{prefix}/{name}': _number(value) for name, value in scores.items()}
+    return metrics
 
 
 def summarize(records: list[Record]) -> dict:

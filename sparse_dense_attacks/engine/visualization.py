@@ -11,11 +11,12 @@ from mmengine.registry import HOOKS, VISUALIZERS
 from mmengine.structures import PixelData
 from PIL import Image, ImageDraw, ImageFont
 
+from ..evaluation import draw_validation
 from ..victims.base import sample_key
 from .data import to_picture
 from .store import file_name
 
-__all__ = ['AttackVisualizationHook', 'show_perturbation']
+__all__ = ['AttackVisualizationHook', 'ValidationCurveHook', 'show_perturbation']
 
 
 @HOOKS.register_module()
@@ -87,6 +88,24 @@ class AttackVisualizationHook(Hook):
             return self.painter.visualize_cls(image, sample)
         self.painter.add_datasample('attack', image, sample, draw_gt=False, **options)
         return self.painter.get_image()
+
+
+@HOOKS.register_module()
+class ValidationCurveHook(Hook):
+    """Draws ``curves.png``: clean and robust metrics of every validation of a training run with an AttackValLoop.
+
+    Values come from mmengine's message hub, which a checkpoint keeps, so that the curves go on when training is resumed.
+    """
+    priority = 'VERY_LOW'
+
+    @master_only
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        history = {name: runner.message_hub.get_scalar(f'val/{name}').data[0].tolist() for name in metrics
+                   if name.startswith(('clean/', 'adv/')) and f'val/{name}' in runner.message_hub.log_scalars}
+        # COCO's metric of an object size that does not occur is -1
+        history = {name: values for name, values in history.items() if max(values) >= 0}
+        if history:
+            draw_validation(history, Path(runner.work_dir) / 'curves.png')
 
 
 def show_perturbation(clean: np.ndarray, adversarial: np.ndarray, radius: int = 1) -> np.ndarray:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ['draw_curves', 'success_at']
+__all__ = ['draw_curves', 'draw_validation', 'success_at']
 
 
 def success_at(budgets: Sequence[int], sizes: Sequence[int], success: Sequence[bool]) -> np.ndarray:
@@ -51,3 +51,26 @@ def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], pat
     axes.grid(alpha=0.3)
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
     figure.savefig(path, dpi=130)
+
+
+def draw_validation(history: Mapping[str, Sequence[float]], path: str | Path) -> None:
+    """A chart of how clean and robust metrics went from one validation of a training run to the next.
+
+    Args:
+        history: for every ``clean/<metric>`` and ``adv/<metric>`` its values, one a validation.
+        path: where the picture goes; its ending is the format.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    metrics = [name.removeprefix('adv/') for name in history if name.startswith('adv/')]
+    figure = Figure(figsize=(4.5 * len(metrics), 4), layout='constrained')
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for prefix, label in (('clean', 'clean'), ('adv', 'under attack')):
+            values = history[f'{prefix}/{metric}']
+            axes.plot(range(1, len(values) + 1), values, marker='o', label=label)
+        axes.set(title=metric, xlabel='validation', ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,12 @@
+# Makes the demo classifier robust to sparse perturbations: sAT (arXiv 2405.05075), trained on the adversarial images alone.
+#
+#     python tools/train.py configs/training/resnet18_demo_sat.py
+#
+# All else as in resnet18_demo_strades.py.
+_base_ = './resnet18_demo_strades.py'
+
+custom_hooks = [
+    dict(type='AdversarialTrainingHook', goal={{_base_.goal}}, attack={{_base_.train_attack}}, loss='sAT'),
+    dict(type='ValidationCurveHook'),
+]
+work_dir = 'work_dirs/resnet18_demo_sat'
