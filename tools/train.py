@@ -9,4 +9,4 @@ from sparse_dense_attacks.engine.launch import main
 from sparse_dense_attacks.engine.launch_training import train_from_command_line
 
 if __name__ == '__main__':
-    sys.exit(main(train_from_command_line))
+    sys.exit(main(train_from_command_line, kept='the last checkpoint is safe'))

@@ -2,8 +2,8 @@
 #
 #     python tools/train.py configs/training/faster_rcnn_demo_sat.py
 #
-# From the plain weights; every batch is attacked with 2 % of the pixels, twice those of the evaluation. After every epoch 32 scenes
-# are evaluated clean and with 1 % of the pixels; the best weights by the latter are kept, and curves.png shows both.
+# From the plain weights; every batch is attacked with 2 % of the pixels, twice those of the evaluation. After every epoch 32
+# scenes are evaluated clean and with 1 % of the pixels; the best weights by the latter are kept, and curves.png shows both.
 _base_ = './faster_rcnn_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.dataset'], allow_failed_imports=False)
 load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/faster_rcnn.pth'

@@ -32,8 +32,8 @@ _PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmc
              'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain', 'sparse-dense-attacks')
 
 
-def main(run, argv: list[str] | None = None) -> int:
-    """Run a command; bad input is one line on stderr and status 2, an interrupted run says how to go on."""
+def main(run, argv: list[str] | None = None, kept: str = 'all finished images are safe') -> int:
+    """Run a command; bad input is one line on stderr and status 2, an interrupted run says what it ``kept`` and how to go on."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         run(argv)
@@ -43,10 +43,10 @@ def main(run, argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        console.print(f'error: disk full ({error.filename}); all finished images are safe: free some space and add --resume')
+        console.print(f'error: disk full ({error.filename}); {kept}: free some space and add --resume')
         return 2
     except KeyboardInterrupt:
-        console.print('stopped; all finished images are safe: add --resume to go on')
+        console.print(f'stopped; {kept}: add --resume to go on')
         return 130
     return 0
 

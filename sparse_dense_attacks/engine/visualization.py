@@ -1,5 +1,6 @@
 """Pictures of what an attack did: clean and adversarial predictions side by side, and the perturbation itself."""
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from mmengine.registry import HOOKS, VISUALIZERS
 from mmengine.structures import PixelData
 from PIL import Image, ImageDraw, ImageFont
 
-from ..evaluation import draw_validation
+from ..evaluation import draw_validations
 from ..victims.base import sample_key
 from .data import to_picture
-from .store import file_name
+from .store import ResultStore, file_name
 
 __all__ = ['AttackVisualizationHook', 'ValidationCurveHook', 'show_perturbation']
 
@@ -92,20 +93,27 @@ class AttackVisualizationHook(Hook):
 
 @HOOKS.register_module()
 class ValidationCurveHook(Hook):
-    """Draws ``curves.png``: clean and robust metrics of every validation of a training run with an AttackValLoop.
+    """Keeps the metrics of every validation by an AttackValLoop in ``validations.json`` and draws them: ``curves.png``.
 
-    Values come from mmengine's message hub, which a checkpoint keeps, so that the curves go on when training is resumed.
+    A resumed training run goes on with both.
     """
     priority = 'VERY_LOW'
 
+    def __init__(self):
+        self.history: list[dict] = []
+
+    def before_train(self, runner) -> None:
+        path = Path(runner.work_dir) / 'validations.json'
+        if runner.iter and path.is_file():
+            self.history = [one for one in json.loads(path.read_text()) if one['iter'] <= runner.iter]
+
     @master_only
     def after_val_epoch(self, runner, metrics=None) -> None:
-        history = {name: runner.message_hub.get_scalar(f'val/{name}').data[0].tolist() for name in metrics
-                   if name.startswith(('clean/', 'adv/')) and f'val/{name}' in runner.message_hub.log_scalars}
-        # COCO's metric of an object size that does not occur is -1
-        history = {name: values for name, values in history.items() if max(values) >= 0}
-        if history:
-            draw_validation(history, Path(runner.work_dir) / 'curves.png')
+        scores = {name: value for name, value in metrics.items() if name.startswith(('clean/', 'adv/')) and np.isscalar(value)}
+        self.history.append(dict(epoch=runner.epoch, iter=runner.iter, **scores))
+        store = ResultStore(runner.work_dir)
+        store.write_json('validations.json', self.history)
+        draw_validations(self.history, store.work_dir / 'curves.png')
 
 
 def show_perturbation(clean: np.ndarray, adversarial: np.ndarray, radius: int = 1) -> np.ndarray:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ['draw_curves', 'draw_validation', 'success_at']
+__all__ = ['draw_curves', 'draw_validations', 'success_at']
 
 
 def success_at(budgets: Sequence[int], sizes: Sequence[int], success: Sequence[bool]) -> np.ndarray:
@@ -53,24 +53,24 @@ def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], pat
     figure.savefig(path, dpi=130)
 
 
-def draw_validation(history: Mapping[str, Sequence[float]], path: str | Path) -> None:
-    """A chart of how clean and robust metrics went from one validation of a training run to the next.
+def draw_validations(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
+    """A chart of how clean and robust metrics change in the course of a training run.
 
     Args:
-        history: for every ``clean/<metric>`` and ``adv/<metric>`` its values, one a validation.
+        history: for every validation its ``iter`` (training iterations until then), ``clean/<name>`` and ``adv/<name>``.
         path: where the picture goes; its ending is the format.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-    metrics = [name.removeprefix('adv/') for name in history if name.startswith('adv/')]
-    figure = Figure(figsize=(4.5 * len(metrics), 4), layout='constrained')
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+    # COCO's metric of an object size that does not occur is -1
+    names = [name.removeprefix('adv/') for name, value in history[-1].items() if name.startswith('adv/') and value >= 0]
+    columns, rows = min(len(names), 3) or 1, -(-len(names) // 3) or 1
+    figure = Figure(figsize=(4.5 * columns, 3.6 * rows), layout='constrained')
+    for index, name in enumerate(names, start=1):
+        axes = figure.add_subplot(rows, columns, index)
         for prefix, label in (('clean', 'clean'), ('adv', 'under attack')):
-            values = history[f'{prefix}/{metric}']
-            axes.plot(range(1, len(values) + 1), values, marker='o', label=label)
-        axes.set(title=metric, xlabel='validation', ylim=(0, None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.plot([one['iter'] for one in history], [one[f'{prefix}/{name}'] for one in history], marker='o', label=label)
+        axes.set(title=name, xlabel='training iterations', ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=110)
