@@ -346,3 +346,5 @@ def test_order_of_annotations_and_resize_is_noticed():
     assert loads_annotations_first(dataset('LoadImageFromFile', 'LoadAnnotations', 'Resize', 'PackDetInputs'))
     assert not loads_annotations_first(dataset('LoadImageFromFile', 'Resize', 'LoadAnnotations', 'PackDetInputs'))
     assert not loads_annotations_first(dataset('LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs'))
+    wrapped = type('ConcatDataset', (), {'datasets': [dataset('LoadImageFromFile', 'LoadAnnotations', 'Resize')]})
+    assert loads_annotations_first(wrapped)

@@ -52,6 +52,21 @@ def test_a_run_validates_keeps_the_best_and_goes_on(tmp_path):
     assert 'adv/accuracy/top1' in scalars.read_text()
 
 
+@pytest.mark.parametrize('path', [path for path in sorted((ROOT / 'configs/training').glob('*_demo_s*.py'))
+                                  if path.stem != 'resnet18_demo_strades'], ids=lambda path: path.stem)
+def test_demo_configs(path, tmp_path):
+    """The header has the command; an iteration from the plain weights, validated on four images."""
+    name = f'configs/training/{path.name}'
+    assert path.read_text().splitlines()[2] == f'#     python tools/train.py {name}'
+    options = [f'{loader}.dataset.indices=4' for loader in ('train_dataloader', 'val_dataloader')] + ['val_cfg.attack.steps=10']
+    train_from_command_line(short(tmp_path, config=name, options=options))
+    scores = json.loads((tmp_path / 'validations.json').read_text())[0]
+    assert scores['iter'] == 1
+    metric = next(name for name in ('coco/bbox_mAP_50', 'mIoU', 'accuracy/top1') if f'adv/{name}' in scores)
+    assert scores[f'adv/{metric}'] < scores[f'clean/{metric}']
+    assert len(list(tmp_path.glob('best_adv_*_epoch_1.pth'))) == 1
+
+
 @pytest.mark.parametrize(('config', 'test_config', 'metric'), [
     (CONFIG, 'configs/spgd_resnet18.py', 'accuracy/top1'),
     ('configs/training/faster_rcnn_demo_sat.py', 'configs/spgd_faster_rcnn.py', 'coco/bbox_mAP')])

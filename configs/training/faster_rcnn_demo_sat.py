@@ -8,7 +8,7 @@ _base_ = './faster_rcnn_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.dataset'], allow_failed_imports=False)
 load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/faster_rcnn.pth'
 
-max_epochs = 3
+max_epochs = 2
 train_dataloader = dict(batch_size=8, dataset=dict(indices=1600))
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [

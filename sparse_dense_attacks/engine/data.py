@@ -86,7 +86,12 @@ def _decode(path: str | None) -> None:
 
 
 def loads_annotations_first(dataset) -> bool:
-    """Whether the pipeline loads annotations before it resizes, so that ground truth is resized along."""
+    """Whether the pipeline loads annotations before it resizes, so that ground truth is resized along.
+
+    Of mmengine's wrappers (ConcatDataset and the like) the first data set within is asked.
+    """
+    while not hasattr(dataset, 'pipeline'):
+        dataset = dataset.dataset if hasattr(dataset, 'dataset') else dataset.datasets[0]
     names = [type(transform).__name__ for transform in dataset.pipeline.transforms]
     resizes = [i for i, name in enumerate(names) if 'Resize' in name]
     annotations = [i for i, name in enumerate(names) if name.startswith('Load') and 'Annotations' in name]

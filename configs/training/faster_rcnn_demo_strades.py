@@ -1,0 +1,18 @@
+# Makes the demo detector robust to sparse perturbations: sTRADES (arXiv 2405.05075), the clean loss plus a divergence.
+#
+#     python tools/train.py configs/training/faster_rcnn_demo_strades.py
+#
+# All else as in faster_rcnn_demo_sat.py.
+_base_ = './faster_rcnn_demo_sat.py'
+
+custom_hooks = [
+    dict(
+        type='AdversarialTrainingHook',
+        goal={{_base_.goal}},
+        attack={{_base_.train_attack}},
+        loss='sTRADES',
+        weight=3.0,
+    ),
+    dict(type='ValidationCurveHook'),
+]
+work_dir = 'work_dirs/faster_rcnn_demo_strades'
