@@ -58,7 +58,7 @@ def test_demo_configs(path, tmp_path):
     """The header has the command; an iteration from the plain weights, validated on four images."""
     name = f'configs/training/{path.name}'
     assert path.read_text().splitlines()[2] == f'#     python tools/train.py {name}'
-    options = [f'{loader}.dataset.indices=4' for loader in ('train_dataloader', 'val_dataloader')] + ['val_cfg.attack.steps=10']
+    options = [f'{loader}.dataset.indices=4' for loader in ('train_dataloader', 'val_dataloader')] + ['val_cfg.attack.k=0.05']
     train_from_command_line(short(tmp_path, config=name, options=options))
     scores = json.loads((tmp_path / 'validations.json').read_text())[0]
     assert scores['iter'] == 1
