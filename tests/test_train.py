@@ -95,10 +95,11 @@ def test_validation_leaves_the_model_as_it_was(tmp_path):
     (['configs/spgd_resnet18.py'], "has no 'train_dataloader': is it a training config?"),
     ([CONFIG, '--checkpoint', 'no_such.pth'], 'no checkpoint file no_such.pth'),
     ([CONFIG, '--cfg-options', 'val_cfg.goal.type=Vanish'], 'Vanish is a goal of detection, but the model does classification'),
+    pytest.param([CONFIG, '--amp'], 'mixed precision needs a GPU',
+                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')),
     ([CONFIG, '--cfg-options', 'model.type=Classifer'], 'cannot build the run')])
 def test_bad_input_is_one_line_and_status_2(argv, message, tmp_path, capfd):
-    assert main(train_from_command_line, [*argv, '--work-dir', str(tmp_path)] if argv[1:2] != ['--cfg-options'] else
-                [argv[0], '--work-dir', str(tmp_path), *argv[1:]]) == 2
+    assert main(train_from_command_line, [argv[0], '--work-dir', str(tmp_path), *argv[1:]]) == 2
     assert message in capfd.readouterr().err
 
 

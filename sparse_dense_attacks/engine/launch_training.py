@@ -41,6 +41,8 @@ def prepare_training(argv: list[str] | None = None) -> Runner:
             raise InputError(f"{args.config} has no '{key}': is it a training config?")
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise InputError('--device cuda: torch sees no GPU; use --device cpu, or run tools/doctor.py')
+    if args.amp and not torch.cuda.is_available():
+        raise InputError('--amp: mixed precision needs a GPU, and torch sees none')
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.resume and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
         raise InputError(f'nothing to resume: {cfg.work_dir} has no last_checkpoint')
