@@ -107,16 +107,19 @@ def measure(name: str, training: str, args: argparse.Namespace) -> dict:
 
 
 def trained(name: str, training: str, work_dirs: Path) -> tuple[Path, float | None]:
-    """Weights of a training, which is run if they are not there, and its seconds."""
+    """Weights of a training, which is run if they are not there, and its seconds.
+
+    The last ones: the best were chosen on the very scenes that are attacked here.
+    """
     if training == 'plain':
         return Path('sparse_dense_attacks/demo/weights') / f'{name}.pth', None
     run_name = f'{name}_demo_{training.lower()}'
     folder = work_dirs / run_name
     argv = [f'configs/training/{run_name}.py', '--work-dir', str(folder)]
     train_from_command_line([*argv, '--resume'] if (folder / 'last_checkpoint').is_file() else argv)
-    last = torch.load((folder / 'last_checkpoint').read_text().strip(), map_location='cpu', weights_only=False)
-    times = last['message_hub']['log_scalars']['train/time'].data[0]
-    return next(folder.glob('best_adv_*.pth')), float(times.sum())
+    last = Path((folder / 'last_checkpoint').read_text().strip())
+    log = torch.load(last, map_location='cpu', weights_only=False)['message_hub']['log_scalars']
+    return last, float(log['train/time'].data[0].sum())
 
 
 def page(found: dict, args: argparse.Namespace) -> str:
@@ -145,7 +148,7 @@ HEAD = """# Robust demo models
 
 Made by `python tools/robustness.py` from `configs/training/<model>_demo_{{sat,strades}}.py`; all figures on 8-bit images, of all
 253 objects for the classifier and of {images} scenes for the others. *Plain* are the weights in the package, from which the
-others started. Bold is the evaluation budget.
+others started; theirs are those of the last epoch. Bold is the evaluation budget.
 
 - Classifier: accuracy under Sparse-AutoAttack (100 iterations of each Sparse-PGD, {queries} queries of Sparse-RS).
 - Detector and segmenter: the metric under Sparse-PGD with 100 iterations, all of them spent; at the evaluation budget the lower

@@ -70,6 +70,7 @@ def draw_validations(history: Sequence[Mapping[str, float]], path: str | Path) -
         axes = figure.add_subplot(rows, columns, index)
         for prefix, label in (('clean', 'clean'), ('adv', 'under attack')):
             axes.plot([one['iter'] for one in history], [one[f'{prefix}/{name}'] for one in history], marker='o', label=label)
+        axes.margins(y=0.1)
         axes.set(title=name, xlabel='training iterations', ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
