@@ -117,6 +117,30 @@ def test_the_bare_loop_does_the_passes_of_the_attack():
     assert watched.lost > 0 and watched.bare() > 0
 
 
+def test_training_is_compared_with_as_many_plain_iterations(tmp_path, monkeypatch, capsys):
+    benchmark, asked = tool('benchmark'), []
+
+    def seconds(model, iterations, hooks, work_dir):
+        asked.append([(hook['loss'], hook['attack']['steps'], hook['attack']['early_stop']) for hook in hooks])
+        return {'plain': 0.1, 'sAT': 0.66, 'sTRADES': 0.9}[hooks[0]['loss'] if hooks else 'plain']
+
+    monkeypatch.setattr(benchmark, 'training_seconds', seconds)
+    benchmark.run(['training', '--steps', '5', '--rounds', '1', '--out', str(tmp_path)])
+    assert asked == [[], [('sAT', 5, False)], [('sTRADES', 5, False)]]
+    lines = [[cell.strip() for cell in line.split('│')[1:5]] for line in capsys.readouterr().out.splitlines()]
+    assert ['plain', '100.0', '1.000', '1.000'] in lines and ['sAT', '660.0', '6.600', '1.100'] in lines
+    assert ['sTRADES', '900.0', '9.000', '1.500'] in lines
+
+
+def test_training_iterations_are_timed(tmp_path, monkeypatch):
+    """The clock is read after each of three iterations, of which the first is not counted."""
+    benchmark, clock = tool('benchmark'), iter(range(0, 100, 7))
+    monkeypatch.chdir(TOOLS.parent)
+    monkeypatch.setattr(benchmark, '_now', lambda: next(clock))
+    hook = dict(type='AdversarialTrainingHook', goal='untargeted', attack=dict(type='RandomPixels', k=1, steps=1))
+    assert benchmark.training_seconds('resnet18', 2, [hook], tmp_path) == 7 and next(clock) == 21
+
+
 @pytest.mark.real
 @pytest.mark.skipif('SDA_ASSETS' not in os.environ, reason='SDA_ASSETS is not set: no CIFAR-10 weights and images')
 def test_benchmark_on_real_weights(tmp_path):

@@ -3,7 +3,8 @@
 #     python tools/train.py configs/training/semantic_fpn_demo_sat.py
 #
 # From the plain weights; four of eight images are attacked with 4 % of the pixels, twice those of the evaluation. After every
-# epoch 32 scenes are evaluated clean and with 2 % of the pixels; the best weights by the latter are kept, and curves.png shows both.
+# epoch 32 scenes are evaluated clean and with 2 % of the pixels; the best weights by the latter are kept, and curves.png shows
+# both.
 _base_ = './semantic_fpn_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.segmentation'], allow_failed_imports=False)
 load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/semantic_fpn.pth'

@@ -21,7 +21,8 @@ def object_divergence(scene, adversarial: Tensor, iou_thr: float = 0.5) -> Tenso
     """KL(clean, adversarial) of "detected or not", mean of the objects: their best score among boxes of their class and place."""
     rows = torch.arange(len(adversarial))
     found = (scene.candidates(x, rows) for x in (scene.images, adversarial))
-    p, q = (inside(object_scores(boxes, matches(boxes, scene.truth, iou_thr))) for boxes in found)
+    # float, because under autocast a sure score is 1 and so is 1 - 1e-6
+    p, q = (inside(object_scores(boxes, matches(boxes, scene.truth, iou_thr)).float()) for boxes in found)
     divergence = p * (p.log() - q.log()) + (1 - p) * ((-p).log1p() - (-q).log1p())
     return divergence[scene.truth.valid].sum() / scene.truth.valid.sum().clamp(min=1)
 

@@ -168,8 +168,21 @@ class SegmentationScene:
         logits = self.model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
         if self._threshold is not None:
             logits = logits.expand(-1, 2, -1, -1)  # of a single channel mmseg would keep the probability only
-        parts = [sample.seg_logits.data for sample in self.model.postprocess_result(logits, data['data_samples'])]
+        if self._final(logits, data['data_samples']):
+            parts = list(logits)
+        else:
+            parts = [sample.seg_logits.data for sample in self.model.postprocess_result(logits, data['data_samples'])]
         return parts if self._threshold is None else [_two_classes(part[:1], self._threshold) for part in parts]
+
+    def _final(self, logits: Tensor, samples: list) -> bool:
+        """Whether mmseg has no padding to take off, no flip to undo and nothing to resize.
+
+        Then its arg max, which nobody asks for, is saved: on a CPU it takes as long as a small network.
+        """
+        metas = [sample.metainfo for sample in samples]
+        return type(self.model).postprocess_result is BaseSegmentor.postprocess_result and not any(
+            meta.get('flip') or any(meta.get('img_padding_size', meta.get('padding_size', ()))) or
+            tuple(meta['ori_shape'][:2]) != tuple(logits.shape[2:]) for meta in metas)
 
 
 def _two_classes(z: Tensor, threshold: float) -> Tensor:
