@@ -1,5 +1,6 @@
 """The scripts that compare attacks: reports of finished runs, and the benchmark's tables."""
 import argparse
+import ast
 import importlib.util
 import io
 import json
@@ -139,6 +140,65 @@ def test_training_iterations_are_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, '_now', lambda: next(clock))
     hook = dict(type='AdversarialTrainingHook', goal='untargeted', attack=dict(type='RandomPixels', k=1, steps=1))
     assert benchmark.training_seconds('resnet18', 2, [hook], tmp_path) == 7 and next(clock) == 21
+
+
+@pytest.fixture
+def robustness(tmp_path, monkeypatch):
+    """The tool with runs that only write their files: every attack breaks k per mille, half as much after sTRADES."""
+    tool_, runs = tool('robustness'), []
+
+    def prepare(argv):
+        runs.append(argv)
+        folder, options = Path(argv[argv.index('--work-dir') + 1]), argv[argv.index('--cfg-options') + 1:]
+        parts = [option.removeprefix('attack.').split('=') for option in options[1:] if 'pictures' not in option]
+        values = {name: value if name in ('type', 'gradient') else ast.literal_eval(value) for name, value in parts}
+        broken = min(1, values['k'] / 1000) * (0.5 if 'sTRADES' in argv[4] and values['k'] < 4096 else 1)
+        metrics = {'clean/accuracy/top1': 90.0, 'adv/accuracy/top1': 90 * (1 - broken), 'attack/success_rate': broken,
+                   'attack/images': int(argv[argv.index('--limit') + 1])}
+
+        def test():
+            store = ResultStore(folder)
+            store.start(dict(identity=dict(attack=describe(ATTACKS.build(values)), weights='digest')))
+            store.write_json('metrics.json', metrics)
+            return metrics
+
+        return argparse.Namespace(test=test)
+
+    monkeypatch.setattr(tool_, 'prepare', prepare)
+    monkeypatch.setattr(tool_, 'trained', lambda name, training, work_dirs: (Path('weights.pth'), 90.0))
+    monkeypatch.setattr(tool_, 'file_digest', lambda path: 'digest')
+    return argparse.Namespace(
+        runs=runs, page=tmp_path / 'page.md', verdict=tool_.verdict,
+        run=lambda *more: tool_.run(['resnet18', '--work-dirs', str(tmp_path), '--out', str(tmp_path / 'page.md'), *more]))
+
+
+def test_robustness_of_the_demo_models(robustness):
+    robustness.run()
+    lines = robustness.page.read_text().splitlines()
+    assert '| plain | 90.0 | 89.1 | **88.2** | 86.4 | 2 min |' in lines
+    assert '| sTRADES | 90.0 | 89.5 | **89.1** | 88.2 | 2 min |' in lines
+    assert '| plain | 0.020 | 0.020 | 0.020 | 1.000 | sound |' in lines
+    assert robustness.page.with_suffix('.png').stat().st_size > 1000
+
+
+def test_robustness_goes_on_where_it_was_stopped(robustness):
+    robustness.run()
+    first = len(robustness.runs)
+    robustness.run()
+    assert len(robustness.runs) == first
+    robustness.run('--queries', '7')
+    again = robustness.runs[first:]
+    assert len(again) == 12 and not any('--resume' in argv for argv in again)  # Sparse-RS and three budgets of three models
+    (Path(again[0][4]) / 'metrics.json').unlink()
+    robustness.run('--queries', '7')
+    assert len(robustness.runs) == first + 13 and '--resume' in robustness.runs[-1]
+
+
+@pytest.mark.parametrize(('shares', 'said'), [
+    ((0.1, 0.2, 0.25, 1.0), 'sound'), ((0.2, 0.1, 0.1, 1.0), 'more iterations break less'),
+    ((0.1, 0.1, 0.2, 1.0), 'Sparse-RS breaks more'), ((0.1, 0.1, 0.1, 0.9), 'every pixel does not break all')])
+def test_masked_gradients_are_noticed(robustness, shares, said):
+    assert robustness.verdict(*shares) == said
 
 
 @pytest.mark.real

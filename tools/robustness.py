@@ -6,6 +6,7 @@ Trains what work_dirs/ does not hold yet (an hour and a half on two cores) and m
 yet, so that it goes on where it was stopped.
 """
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from sparse_dense_attacks import InputError
-from sparse_dense_attacks.engine.launch import file_digest, main, prepare
+from sparse_dense_attacks import ATTACKS, InputError
+from sparse_dense_attacks.engine.launch import describe, file_digest, main, prepare
 from sparse_dense_attacks.engine.launch_training import train_from_command_line
 
 TRAININGS = ('plain', 'sAT', 'sTRADES')
@@ -76,7 +77,8 @@ SUBJECTS = {
 def run(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('models', nargs='*', metavar='MODEL', help=f'of {", ".join(SUBJECTS)}; default: all')
-    parser.add_argument('--images', type=int, default=32, help='scenes of detector and segmenter; the classifier sees all')
+    parser.add_argument('--images', type=int, default=32, help='scenes of detector and segmenter')
+    parser.add_argument('--objects', type=int, default=253, help='of the classifier')
     parser.add_argument('--queries', type=int, default=500, help='of Sparse-RS')
     parser.add_argument('--work-dirs', type=Path, default=Path('work_dirs'))
     parser.add_argument('--out', type=Path, default=Path('docs/robustness.md'))
@@ -93,17 +95,29 @@ def run(argv: list[str] | None = None) -> None:
 def measure(name: str, training: str, args: argparse.Namespace) -> dict:
     """The metrics of every attack on a model that was trained in this way, and its training time in seconds."""
     weights, seconds = trained(name, training, args.work_dirs)
+    images = args.objects if name == 'resnet18' else args.images
     results = {}
     for attack_name, attack in SUBJECTS[name].attacks(args.queries).items():
         folder = args.work_dirs / 'robustness' / name / training / attack_name.replace(' ', '_')
-        options = ['attack._delete_=True', *(f'attack.{key}={value}' for key, value in attack.items()), 'pictures=1']
-        argv = [f'configs/spgd_{name}.py', '--checkpoint', str(weights), '--work-dir', str(folder), '--cfg-options', *options]
-        if name != 'resnet18':
-            argv += ['--limit', str(args.images)]
-        if (folder / 'run.json').is_file():
-            argv.append('--resume')
-        results[attack_name] = prepare(argv).test()
-    return dict(attacks=results, seconds=seconds, digest=file_digest(str(weights)))
+        begun = same_run(folder, attack, weights)
+        metrics = json.loads((folder / 'metrics.json').read_text()) if begun and (folder / 'metrics.json').is_file() else {}
+        if metrics.get('attack/images') != images:
+            metrics = prepare([
+                f'configs/spgd_{name}.py', '--checkpoint', str(weights), '--work-dir', str(folder), '--limit', str(images),
+                *(['--resume'] if begun else []), '--cfg-options', 'attack._delete_=True', 'pictures=1',
+                *(f'attack.{key}={value}' for key, value in attack.items()),
+            ]).test()
+        results[attack_name] = metrics
+    return dict(attacks=results, seconds=seconds)
+
+
+def same_run(folder: Path, attack: dict, weights: Path) -> bool:
+    """Whether the folder holds a run of this attack on these weights, finished or not."""
+    if not (folder / 'run.json').is_file():
+        return False
+    identity = json.loads((folder / 'run.json').read_text())['identity']
+    described = json.loads(json.dumps(describe(ATTACKS.build(attack))))
+    return (identity['attack'], identity['weights']) == (described, file_digest(str(weights)))
 
 
 def trained(name: str, training: str, work_dirs: Path) -> tuple[Path, float | None]:
@@ -141,13 +155,13 @@ def page(found: dict, args: argparse.Namespace) -> str:
         sections.append(f'## {subject.title}\n\n{table(head, rows)}\n'
                         f'Are gradients masked? Share of the {"images" if name == "resnet18" else "objects or pixels"} that are '
                         f'broken with {subject.budgets[1]} pixels:\n\n{table(checks, lines)}')
-    return HEAD.format(images=args.images, queries=args.queries) + '\n'.join(sections)
+    return HEAD.format(images=args.images, objects=args.objects, queries=args.queries) + '\n'.join(sections)
 
 
 HEAD = """# Robust demo models
 
-Made by `python tools/robustness.py` from `configs/training/<model>_demo_{{sat,strades}}.py`; all figures on 8-bit images, of all
-253 objects for the classifier and of {images} scenes for the others. *Plain* are the weights in the package, from which the
+Made by `python tools/robustness.py` from `configs/training/<model>_demo_{{sat,strades}}.py`; all figures on 8-bit images, of
+{objects} objects for the classifier and of {images} scenes for the others. *Plain* are the weights in the package, from which the
 others started; theirs are those of the last epoch. Bold is the evaluation budget.
 
 - Classifier: accuracy under Sparse-AutoAttack (100 iterations of each Sparse-PGD, {queries} queries of Sparse-RS).
