@@ -23,6 +23,7 @@ from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
 from sparse_dense_attacks.engine.data import from_picture, loads_annotations_first, to_picture  # noqa: E402
 from sparse_dense_attacks.engine.launch import attack_from_command_line, find_weights, main, prepare  # noqa: E402
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
+from sparse_dense_attacks.engine.store import ResultStore  # noqa: E402
 from sparse_dense_attacks.engine.visualization import show_perturbation  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
 
@@ -348,3 +349,9 @@ def test_order_of_annotations_and_resize_is_noticed():
     assert not loads_annotations_first(dataset('LoadImageFromFile', 'LoadAnnotations', 'PackDetInputs'))
     wrapped = type('ConcatDataset', (), {'datasets': [dataset('LoadImageFromFile', 'LoadAnnotations', 'Resize')]})
     assert loads_annotations_first(wrapped)
+
+
+def test_runs_set_aside_within_a_second_do_not_collide(tmp_path):
+    for _ in range(4):
+        ResultStore(tmp_path).start(dict(identity={}))
+    assert len(list((tmp_path / 'previous').iterdir())) == 3

@@ -96,7 +96,9 @@ class ResultStore:
         self.write_json('run.json', run)
 
     def _set_aside(self) -> None:
-        previous = self.work_dir / 'previous' / time.strftime('%Y%m%d_%H%M%S')
+        stamp = time.strftime('%Y%m%d_%H%M%S')
+        earlier = len(list(self.work_dir.glob(f'previous/{stamp}*')))  # within the same second
+        previous = self.work_dir / 'previous' / (f'{stamp}_{earlier}' if earlier else stamp)
         previous.mkdir(parents=True)
         for name in ('run.json', 'records.jsonl', 'metrics.json', 'images', 'pictures'):
             if (self.work_dir / name).exists():
