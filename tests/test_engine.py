@@ -23,7 +23,6 @@ from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
 from sparse_dense_attacks.engine.data import from_picture, loads_annotations_first, to_picture  # noqa: E402
 from sparse_dense_attacks.engine.launch import attack_from_command_line, find_weights, main, prepare  # noqa: E402
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
-from sparse_dense_attacks.engine.store import ResultStore  # noqa: E402
 from sparse_dense_attacks.engine.visualization import show_perturbation  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
 
