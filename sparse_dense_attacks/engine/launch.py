@@ -62,19 +62,11 @@ def prepare(argv: list[str] | None = None) -> Runner:
     Raises:
         InputError: whatever the user can mend.
     """
-    parser = argparse.ArgumentParser(description='Attack the test set of a config and evaluate it before and after.')
-    parser.add_argument('config', help="a test config with top-level keys 'attack' and 'goal'")
-    parser.add_argument('--checkpoint', help='weights: a file, a URL, a zoo name such as mmdet::faster-rcnn_r50_fpn_1x_coco, or '
-                        "'none' for random weights; default: the config's load_from")
-    parser.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for example attack.k=500')
-    parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
+    parser = common_arguments('Attack the test set of a config and evaluate it before and after.',
+                              "a test config with top-level keys 'attack' and 'goal'")
     parser.add_argument('--images', metavar='FOLDER', help='attack the photos of a folder instead of the test set; what the '
                         'model predicts on the clean ones is taken for the truth')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
 
     cfg = load_config(args.config, args.cfg_options)
@@ -91,8 +83,7 @@ def prepare(argv: list[str] | None = None) -> Runner:
         if args.limit < 1:
             raise InputError(f'--limit {args.limit}: expected at least one image')
         cfg.test_dataloader.dataset.indices = args.limit
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        raise InputError('--device cuda: torch sees no GPU; use --device cpu, or run tools/doctor.py')
+    check_device(args.device)
 
     weights = find_weights(args.checkpoint or cfg.get('load_from'))
     cfg.load_from = weights
@@ -122,6 +113,26 @@ def prepare(argv: list[str] | None = None) -> Runner:
     except CONFIG_ERRORS as error:
         raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {one_line(error)}') from error
     return runner
+
+
+def common_arguments(description: str, config: str) -> argparse.ArgumentParser:
+    """The arguments of every command that builds a Runner."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help=config)
+    parser.add_argument('--checkpoint', help='weights: a file, a URL, a zoo name such as mmdet::faster-rcnn_r50_fpn_1x_coco, or '
+                        "'none' for random weights; default: the config's load_from")
+    parser.add_argument('--work-dir', help="where results go; default: the config's, or work_dirs/<name of the config>")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for example attack.k=500')
+    parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def check_device(device: str | None) -> None:
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda: torch sees no GPU; use --device cpu, or run tools/doctor.py')
 
 
 def opened(argv: list[str]) -> tuple[Attacker, list[dict]]:

@@ -1,13 +1,11 @@
 """From a command line to a trained model: what tools/train.py does."""
-import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 from ..errors import InputError
-from .launch import CONFIG_ERRORS, check_ops, find_weights, load_config, one_line
+from .launch import CONFIG_ERRORS, check_device, check_ops, common_arguments, find_weights, load_config, one_line
 
 __all__ = ['prepare_training', 'train_from_command_line']
 
@@ -23,24 +21,16 @@ def prepare_training(argv: list[str] | None = None) -> Runner:
     Raises:
         InputError: whatever the user can mend.
     """
-    parser = argparse.ArgumentParser(description='Train the model of a config, with whatever hooks and loops the config names.')
-    parser.add_argument('config', help='a training config of mmdet, mmseg or mmpretrain')
-    parser.add_argument('--checkpoint', help="weights to start from: a file, a URL, a zoo name, or 'none'; default: load_from")
-    parser.add_argument('--work-dir', help="where checkpoints and logs go; default: the config's, or work_dirs/<its name>")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for example max_epochs=4')
-    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint in the work dir')
+    parser = common_arguments('Train the model of a config, with whatever hooks and loops the config names.',
+                              'a training config of mmdet, mmseg or mmpretrain')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
 
     cfg = load_config(args.config, args.cfg_options)
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
             raise InputError(f"{args.config} has no '{key}': is it a training config?")
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        raise InputError('--device cuda: torch sees no GPU; use --device cpu, or run tools/doctor.py')
+    check_device(args.device)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp: mixed precision needs a GPU, and torch sees none')
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
