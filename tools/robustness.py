@@ -60,7 +60,7 @@ class Subject:
             'long projected': spgd(k, long),
             'long unprojected': spgd(k, long, 'unprojected'),
             'Sparse-RS': dict(type='SparseRS', k=k, steps=queries, early_stop=stops),
-            'every pixel': spgd(self.pixels, long),
+            'every pixel': dict(spgd(self.pixels, 10 * long), early_stop=True),
         }
 
 
@@ -170,7 +170,8 @@ others started; theirs are those of the last epoch. Bold is the evaluation budge
 - Training time is that of these runs, on two shared CPU cores.
 
 Gradients count as sound if more iterations break more, if Sparse-RS ({queries} queries, no gradients) breaks at most 0.05
-more than Sparse-PGD, and if everything breaks when every pixel may change.
+more than Sparse-PGD, and if every image is broken when every pixel may change (in at most 1000 iterations; last column, share
+of images).
 
 ![metric against budget](robustness.png)
 
@@ -192,19 +193,19 @@ def robust(subject: Subject, result: dict) -> dict[int, float]:
 
 
 def broken(subject: Subject, result: dict) -> tuple[float, float, float, float]:
-    """Shares that are broken: by few iterations, by many, by Sparse-RS, with every pixel."""
+    """Shares that are broken by few iterations, by many, and by Sparse-RS; share of the images broken with every pixel."""
     def share(*names: str) -> float:
         return max(result['attacks'][name][subject.broken] for name in names)
 
     return (share('short projected', 'short unprojected'), share('long projected', 'long unprojected'), share('Sparse-RS'),
-            share('every pixel'))
+            result['attacks']['every pixel']['attack/success_rate'])
 
 
 def verdict(short: float, long: float, black_box: float, unlimited: float) -> str:
     """What speaks against sound gradients."""
     doubts = [text for text, doubt in (('more iterations break less', long < short),
                                        ('Sparse-RS breaks more', black_box > long + 0.05),
-                                       ('every pixel does not break all', unlimited < 0.999)) if doubt]
+                                       ('every pixel does not break all', unlimited < 1)) if doubt]
     return ', '.join(doubts) or 'sound'
 
 
