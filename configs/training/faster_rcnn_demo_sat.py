@@ -4,6 +4,9 @@
 #
 # From the plain weights; every batch is attacked with 2 % of the pixels, twice those of the evaluation. After every epoch 32
 # scenes are evaluated clean and with 1 % of the pixels; the best weights by the latter are kept, and curves.png shows both.
+#
+# To expect on 32 scenes: bbox_mAP_50 0.914 clean and 0.187 after 100 iterations with 1 % of the pixels (the plain weights: 0.993
+# and 0.001); 9 minutes of CPU time.
 _base_ = './faster_rcnn_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.dataset'], allow_failed_imports=False)
 load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/faster_rcnn.pth'

@@ -3,6 +3,9 @@
 #     python tools/train.py configs/training/faster_rcnn_demo_strades.py
 #
 # All else as in faster_rcnn_demo_sat.py.
+#
+# To expect on 32 scenes: bbox_mAP_50 0.780 clean and 0.138 after 100 iterations with 1 % of the pixels: worse than sAT in both;
+# 12 minutes of CPU time.
 _base_ = './faster_rcnn_demo_sat.py'
 
 custom_hooks = [

@@ -3,6 +3,9 @@
 #     python tools/train.py configs/training/resnet18_demo_sat.py
 #
 # All else as in resnet18_demo_strades.py.
+#
+# To expect: accuracy 94.9 on the clean objects and 88.9 under Sparse-AutoAttack with 20 pixels (the plain weights: 94.9 and
+# 17.8); 12 minutes of CPU time.
 _base_ = './resnet18_demo_strades.py'
 
 custom_hooks = [

@@ -4,6 +4,9 @@
 #
 # Every batch is attacked with 120 of the 4096 pixels, six times those of the evaluation. After every second epoch the 253 objects
 # are evaluated clean and with 20 pixels; the best weights by the latter are kept, and curves.png shows both.
+#
+# To expect: accuracy 90.5 on the clean objects and 85.4 under Sparse-AutoAttack with 20 pixels (the plain weights: 94.9 and
+# 17.8); 13 minutes of CPU time.
 _base_ = './resnet18_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.classification'], allow_failed_imports=False)
 load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/resnet18.pth'

@@ -5,6 +5,9 @@
 # From the plain weights; four of eight images are attacked with 4 % of the pixels, twice those of the evaluation. After every
 # epoch 32 scenes are evaluated clean and with 2 % of the pixels; the best weights by the latter are kept, and curves.png shows
 # both.
+#
+# To expect on 32 scenes: mIoU 79.3 clean and 19.5 after 100 iterations with 2 % of the pixels (the plain weights: 80.4 and 7.8);
+# 11 minutes of CPU time.
 _base_ = './semantic_fpn_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.segmentation'], allow_failed_imports=False)
 load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/semantic_fpn.pth'

@@ -3,6 +3,9 @@
 #     python tools/train.py configs/training/semantic_fpn_demo_strades.py
 #
 # All else as in semantic_fpn_demo_sat.py.
+#
+# To expect on 32 scenes: mIoU 66.1 clean and 19.3 after 100 iterations with 2 % of the pixels: worse than sAT in both; 11 minutes
+# of CPU time.
 _base_ = './semantic_fpn_demo_sat.py'
 
 custom_hooks = [
