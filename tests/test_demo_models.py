@@ -175,7 +175,7 @@ def demo(name):
 
 def test_every_weights_file_has_a_training_config():
     assert {path.stem for path in WEIGHTS.glob('*.pth')} == set(NAMES)
-    assert {path.stem for path in (ROOT / 'configs/training').glob('*.py')} == {f'{name}_demo' for name in NAMES}
+    assert {path.stem for path in (ROOT / 'configs/training').glob('*_demo.py')} == {f'{name}_demo' for name in NAMES}
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -2,8 +2,8 @@
 
     python tools/robustness.py
 
-Trains what work_dirs/ does not hold yet (an hour and a half on two cores) and measures what work_dirs/robustness does not hold
-yet, so that it goes on where it was stopped.
+Trains what work_dirs/ does not hold yet (70 minutes of CPU time) and measures what work_dirs/robustness does not hold yet (about
+as long), so that it goes on where it was stopped.
 """
 import argparse
 import json

@@ -7,7 +7,7 @@
 # Every five epochs the first 1000 test images are evaluated clean and with 20 pixels; the best weights by the latter are kept.
 # Data is looked for in data/cifar10.
 _base_ = ['../_base_/models/preactresnet18_cifar10.py', '../_base_/datasets/cifar10.py']
-custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.models'], allow_failed_imports=False)
+custom_imports = dict(imports=['sparse_dense_attacks'], allow_failed_imports=False)
 
 max_epochs = 100
 randomness = dict(seed=0)

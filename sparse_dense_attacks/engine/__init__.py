@@ -1,4 +1,7 @@
-"""mmengine's side: the loop, the hooks, the store and the launcher. Importing it registers hooks and loops."""
+"""mmengine's side: the loop, the hooks, the store and the launcher. Importing it registers hooks, loops and models."""
+from mmengine.registry import MODELS
+
+from ..models import PreActResNet
 from .attacker import Attacker, Perturbed
 from .hooks import AttackHook
 from .loops import AttackLoop, AttackValLoop
@@ -10,3 +13,5 @@ from .where import Where
 
 __all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop', 'AttackVisualizationHook', 'Attacker',
            'Perturbed', 'PhotoFolder', 'Record', 'ResultStore', 'ValidationCurveHook', 'Where']
+
+MODELS.register_module(module=PreActResNet)

@@ -1,12 +1,10 @@
 """ResNet with full pre-activation, for images of 32 x 32 pixels: what robust CIFAR classifiers are trained with."""
-from mmengine.model import BaseModule
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 __all__ = ['PreActResNet']
 
 
-class PreActBlock(BaseModule):
+class PreActBlock(nn.Module):
     """Two 3 x 3 convolutions, each behind its normalisation and activation; a projection sees the activated input."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, activation: nn.Module):
@@ -25,8 +23,7 @@ class PreActBlock(BaseModule):
         return self.conv2(self.activation(self.norm2(self.conv1(y)))) + shortcut
 
 
-@MODELS.register_module()
-class PreActResNet(BaseModule):
+class PreActResNet(nn.Module):
     """Backbone of an image classifier.
 
     Args:
@@ -40,9 +37,8 @@ class PreActResNet(BaseModule):
     Reference: arXiv 1603.05027, figure 4 (e).
     """
 
-    def __init__(self, blocks: tuple[int, ...] = (2, 2, 2, 2), base_channels: int = 64, activation: str = 'ReLU',
-                 init_cfg: dict | None = None):
-        super().__init__(init_cfg)
+    def __init__(self, blocks: tuple[int, ...] = (2, 2, 2, 2), base_channels: int = 64, activation: str = 'ReLU'):
+        super().__init__()
         act = getattr(nn, activation)()
         self.conv = nn.Conv2d(3, base_channels, 3, 1, 1, bias=False)
         layers, width = [], base_channels
