@@ -183,6 +183,16 @@ def test_hook_under_the_stock_test_loop_agrees_with_the_loop(finished):
     assert found['coco/bbox_mAP'] == finished[1]['adv/coco/bbox_mAP']
 
 
+def test_hook_refuses_a_data_set_with_other_classes(finished):
+    cfg = Config.fromfile(CONFIG)
+    cfg.test_dataloader.update(num_workers=0)
+    cfg.test_dataloader.dataset.metainfo = dict(classes=('one', 'two'))
+    hook = dict(type='AttackHook', attack=cfg.pop('attack').to_dict(), goal=cfg.pop('goal').to_dict())
+    cfg.merge_from_dict(dict(test_cfg=dict(type='TestLoop'), work_dir=str(finished[0] / 'hook'), custom_hooks=[hook]))
+    with pytest.raises(InputError, match='the model has 6 classes, the data set 2'):
+        Runner.from_cfg(cfg).test()
+
+
 def test_a_failed_image_is_reported_and_the_run_goes_on(finished, tmp_path, monkeypatch):
     runner = prepare(arguments(tmp_path))
     scene_class = type(open_scene(runner))
@@ -235,6 +245,18 @@ def test_nothing_half_written_remains_when_the_disk_is_full(tmp_path, monkeypatc
     with pytest.raises(OSError):
         store.add(Record('a', True), np.zeros((4, 5, 3), np.uint8))
     assert not list((tmp_path / 'images').iterdir()) and not (tmp_path / 'records.jsonl').exists()
+
+
+def test_others_may_read_the_results_if_the_umask_lets_them(tmp_path):
+    before = os.umask(0o022)
+    try:
+        store = ResultStore(tmp_path)
+        store.start({'identity': {}})
+        store.add(Record('a', True), np.zeros((4, 5, 3), np.uint8))
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob('*') if path.is_file()}
+    assert modes == {0o644}
 
 
 def test_keys_become_distinct_file_names(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..attacks import Attack
@@ -11,9 +12,10 @@ from ..errors import InputError
 from ..registry import ATTACKS, GOALS
 from ..types import AttackResult
 from ..victims import wrap
+from .data import victim_options
 from .where import Where
 
-__all__ = ['Attacker', 'Perturbed']
+__all__ = ['Attacker', 'Perturbed', 'attacker_for']
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,16 @@ class Attacker:
         if allowed is not None:
             objective.region = objective.region & allowed
         return scene.keys, self.attack(objective, self.seed, self.eight_bit, self.max_forwards)
+
+
+def attacker_for(runner, dataset, victim: dict | None, **settings) -> Attacker:
+    """The attacker of a runner's model on a data set of the same classes."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    attacker = Attacker(model, **settings, **victim_options(dataset) | (victim or {}))
+    known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
+    if known is not None and classes is not None and len(classes) != known:
+        raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
+    return attacker
 
 
 def with_inputs(data_batch: dict, images: Tensor) -> dict:

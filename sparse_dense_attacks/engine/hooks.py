@@ -3,11 +3,9 @@ import math
 import statistics
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from .attacker import Attacker
-from .data import victim_options
+from .attacker import attacker_for
 
 __all__ = ['AttackHook']
 
@@ -35,11 +33,10 @@ class AttackHook(Hook):
     def __init__(self, attack, goal, seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None,
                  where: str | dict = 'anywhere', victim: dict | None = None):
         self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards, where=where)
-        self.victim = victim or {}
+        self.victim = victim
 
     def before_test(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.attacker = Attacker(model, **self.settings, **victim_options(runner.test_dataloader.dataset) | self.victim)
+        self.attacker = attacker_for(runner, runner.test_dataloader.dataset, self.victim, **self.settings)
         self.successes: list[bool] = []
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:

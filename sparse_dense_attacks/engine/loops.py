@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
-from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import TestLoop, ValLoop
 from rich.console import Console
@@ -18,8 +17,8 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..victims.base import sample_key
-from .attacker import Attacker, Perturbed
-from .data import from_picture, to_picture, tolerant, victim_options
+from .attacker import Perturbed, attacker_for
+from .data import from_picture, to_picture, tolerant
 from .store import Record, ResultStore
 
 __all__ = ['AttackLoop', 'AttackValLoop', 'summarize']
@@ -55,8 +54,8 @@ class AttackLoop(TestLoop):
         super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
         self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
-        self.attacker = _attacker(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
-                                  eight_bit=eight_bit, max_forwards=max_forwards, where=where)
+        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
+                                     eight_bit=eight_bit, max_forwards=max_forwards, where=where)
         self.store, self.resume, self.run_info = ResultStore(runner.work_dir), resume, run_info or {}
         self.clean_batch: dict = {}  # the last batch and its clean predictions, for hooks that draw them
         self.clean_outputs: list = []
@@ -171,8 +170,8 @@ class AttackValLoop(ValLoop):
         super().__init__(runner, dataloader, evaluator)
         self.attacked_evaluator: Evaluator = runner.build_evaluator(attacked_evaluator)
         self.attacked_evaluator.dataset_meta = self.evaluator.dataset_meta
-        self.attacker = _attacker(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
-                                  eight_bit=eight_bit, max_forwards=max_forwards, where=where)
+        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
+                                     eight_bit=eight_bit, max_forwards=max_forwards, where=where)
 
     def run(self) -> dict:
         """Evaluate before and after the attack; returns the flat dict of metrics."""
@@ -197,16 +196,6 @@ class AttackValLoop(ValLoop):
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.attacked_evaluator.process(data_samples=self.runner.model.val_step(adversarial), data_batch=adversarial)
         self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
-
-
-def _attacker(runner, dataset, victim: dict | None, **settings) -> Attacker:
-    """The attacker of a runner's model on a data set of the same classes."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    attacker = Attacker(model, **settings, **victim_options(dataset) | (victim or {}))
-    known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
-    if known is not None and classes is not None and len(classes) != known:
-        raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
-    return attacker
 
 
 def _scores(clean: Evaluator, attacked: Evaluator, dataset, keys: set[str]) -> dict:

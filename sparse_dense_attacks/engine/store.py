@@ -9,8 +9,8 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -163,13 +163,13 @@ def file_name(key: str) -> str:
 @contextlib.contextmanager
 def _replacing(path: Path):
     """Write a file completely or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix='.', suffix='.part')
+    temporary = path.with_name(f'.{uuid.uuid4().hex}.part')  # not tempfile's, which only the owner may read
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with temporary.open('xb') as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
