@@ -237,6 +237,13 @@ def test_add_on_prunes_in_its_unit_within_its_price(unit):
     assert (result.forwards <= 2 + math.ceil(math.log2(36 if unit == 'pixel' else 108))).all() and not result.backwards.any()
 
 
+def test_the_budget_of_the_base_attack_holds():
+    judge = objective(Linear(torch.full((3, 5, 7), 0.1), -6.), pictures(4, 3, 5, 7) * 0 + 0.5, torch.zeros(4, dtype=torch.int64))
+    base = SigmaZero(steps=40, budget=1)
+    assert SigmaZero(steps=40)(judge).success.all() and not base(judge).success.any()
+    assert not ASLOAddOn(base=base)(judge).success.any()
+
+
 def test_failures_of_the_base_attack_come_back_as_they_are():
     judge = mixed(gain=1.0)
     base = PGD0(k=1, steps=5)

@@ -21,10 +21,11 @@ from helpers import (
 from PIL import Image
 from torch import nn
 
-from sparse_dense_attacks import PGD0, InputError, RandomPixels, SparsePGD, Untargeted, Vanish
+from sparse_dense_attacks import PGD0, InputError, RandomPixels, SparsePGD, SwapPGD, Untargeted, Vanish
 from sparse_dense_attacks.attacks import Attack, ImageRNG, SparseAutoAttack, SparseRS, StructuredSparsePGD, cascade
 from sparse_dense_attacks.objectives import EightBit, MeteredObjective
 from sparse_dense_attacks.ops import count_pixels
+from sparse_dense_attacks.ops.kernels import Patch
 from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
 
@@ -197,7 +198,8 @@ def test_largest_change_is_kept(eps_inf, gradient):
 
 
 @pytest.mark.parametrize('options', [dict(k=0), dict(k=-1), dict(k=True), dict(k=1.0), dict(k=1.5), dict(k=0.0), dict(k='3'),
-                                     dict(k=float('nan')), dict(steps=0), dict(steps=2.5), dict(steps=True)])
+                                     dict(k=float('nan')), dict(k={0: 3, 1: 0.5}), dict(steps=0),
+                                     dict(steps=2.5), dict(steps=True)])
 @pytest.mark.parametrize('cls', [SparsePGD, PGD0, RandomPixels, StructuredSparsePGD, SparseRS, SparseAutoAttack])
 def test_impossible_budgets_are_refused(cls, options):
     with pytest.raises(InputError, match=f'{next(iter(options))} = .*expected'):
@@ -265,7 +267,7 @@ def test_costs_are_as_documented(attack, forwards, backwards, early_stop):
     assert not result.success.any()
     assert set(result.forwards.tolist()) == {forwards} and set(result.backwards.tolist()) == {backwards}
     rechecks = 1 if isinstance(attack, RandomPixels) else 2  # its colours are on the 8-bit grid already
-    assert sum(passes) == result.forwards.sum() + 7 * rechecks
+    assert sum(passes) == result.forwards.sum() + rechecks * (result.l0_pixels > 0).sum()
 
 
 @pytest.mark.parametrize('attack', [SparsePGD, PGD0, RandomPixels])
@@ -434,6 +436,53 @@ def test_what_a_core_returns_is_not_trusted():
     result = Cheat()(judge)
     assert result.images.max() == 1 and not result.images[:, :, 1].any() and not result.success.any()
     assert result.l0_pixels.tolist() == [2, 2]
+
+
+def test_a_result_that_is_no_image_is_a_failure():
+    class Broken(Attack):
+        def run(self, objective, rng):
+            return objective.images.clone().index_fill_(0, torch.tensor(0), torch.nan)
+
+    judge = objective(Linear(torch.ones(1, 2, 2), -9.), pictures(2, 1, 2, 2))
+    with pytest.warns(RuntimeWarning, match='not finite.*(0)'):
+        result = Broken()(judge)
+    assert result.failed.tolist() == [True, False] and not result.success.any() and torch.equal(result.images, judge.images)
+
+
+@pytest.mark.parametrize('eight_bit', [True, False])
+def test_images_that_are_not_attacked_are_judged_before_and_after_rounding_too(eight_bit):
+    """Class 1 from 127.3 of 255 on: the image, 127.499, is beyond it, what a PNG keeps of it, 127, is not."""
+    judge = objective(Linear(torch.ones(1, 1, 1), -127.3 / 255), torch.full((1, 1, 1, 1), 127.499 / 255), torch.tensor([0]))
+    judge.region = judge.region & False
+    result = RandomPixels(k=1, steps=1)(judge, eight_bit=eight_bit)
+    assert not result.success.item() and result.success_float.item() is not eight_bit
+
+
+@every_attack
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('max_forwards', [None, 4])
+def test_models_may_compute_in_another_type(spec, dtype, max_forwards):
+    model = Net(gain=0.3)
+    judge = objective(lambda x: model(x).to(dtype), pictures(3, 3, 5, 7), model(pictures(3, 3, 5, 7)).argmax(1))
+    result = make_attack(spec)(judge, max_forwards=max_forwards)
+    assert result.images.dtype == torch.float32 and not result.failed.any()
+
+
+@every_attack
+def test_images_that_record_gradients_are_left_alone(spec):
+    images = pictures(3, 3, 5, 7).requires_grad_()
+    result = make_attack(spec)(objective(Net(gain=0.3), images, torch.zeros(3, dtype=torch.int64)))
+    assert not result.images.requires_grad and images.grad is None
+
+
+@pytest.mark.parametrize('attack', [StructuredSparsePGD, SwapPGD, SparseRS, SparseAutoAttack])
+def test_images_without_room_for_a_group_cost_nothing(attack):
+    region = torch.ones(2, 1, 5, 7, dtype=torch.bool)
+    region[0, :, :, 1::2] = False
+    judge = objective(Net(), pictures(2, 3, 5, 7), region=region)
+    result = attack(k=2, steps=4, kernel=Patch(2, 2), early_stop=False)(judge)
+    assert result.forwards[0] == 1 and not result.backwards[0] and not result.l0_pixels[0]
+    assert result.forwards[1] > 4 and result.l0_pixels[1]
 
 
 class Moody(nn.Module):

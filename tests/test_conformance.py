@@ -137,7 +137,7 @@ def test_every_candidate_keeps_budget_region_and_box(attack):
         if (most := most_pixels(attack, 24)) is not None:
             assert changed.flatten(1).sum(1).max() <= most
             if isinstance(getattr(attack, 'kernel', None), Row | Column) or attack is CORES['tiles']:
-                assert attack.kernel.cover(changed).max() <= attack.k
+                assert attack.kernel.cover(changed, attack.kernel.usable(region[rows])).max() <= attack.k
     assert shown > 4 and result.images.min() >= 0 and result.images.max() <= 1
 
 

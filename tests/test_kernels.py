@@ -3,6 +3,7 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from sparse_dense_attacks import InputError
@@ -131,7 +132,8 @@ def smallest_cover(kernel, changed):
 @pytest.mark.parametrize('seed', range(6))
 def test_cover_is_the_smallest_or_little_more(kernel, exact, seed):
     changed = random(2, 4, 5, seed=seed) < 0.2
-    for count, one in zip(kernel.cover(changed).tolist(), changed, strict=True):
+    everywhere = kernel.usable(torch.ones(2, 1, 4, 5, dtype=torch.bool))
+    for count, one in zip(kernel.cover(changed, everywhere).tolist(), changed, strict=True):
         best = smallest_cover(kernel, one)
         assert count == best if exact else best <= count <= best + 1
 
@@ -139,8 +141,17 @@ def test_cover_is_the_smallest_or_little_more(kernel, exact, seed):
 def test_cover_of_overlapping_windows_is_less_than_their_number():
     v = torch.zeros(1, 1, 4, 4)
     v[0, 0, 0, :3] = 1  # 3 x 3 windows at columns 0, 1, 2: the middle one is redundant
-    assert Patch().cover(Patch().expand(v, (6, 6))[:, 0] > 0).tolist() == [2]
-    assert Patch().cover(torch.zeros(2, 6, 6, dtype=torch.bool)).tolist() == [0, 0]
+    assert Patch().cover(Patch().expand(v, (6, 6))[:, 0] > 0, torch.ones_like(v) > 0).tolist() == [2]
+    assert Patch().cover(torch.zeros(2, 6, 6, dtype=torch.bool), torch.ones(2, 1, 4, 4) > 0).tolist() == [0, 0]
+
+
+def test_cover_is_the_same_beside_padding():
+    kernel = Shape('cross', 5)
+    changed = torch.zeros(6, 9, dtype=torch.bool)
+    changed[torch.tensor([0, 2, 5, 4, 1, 3]), torch.tensor([1, 8, 3, 7, 5, 0])] = True
+    region = torch.ones(1, 1, 6, 9, dtype=torch.bool)
+    alone = kernel.cover(changed[None], kernel.usable(region))
+    assert torch.equal(alone, kernel.cover(F.pad(changed[None], (0, 4, 0, 5)), kernel.usable(F.pad(region, (0, 4, 0, 5)))))
 
 
 @pytest.mark.parametrize('make, message', [

@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import Linear, Net, objective, pictures
 
-from sparse_dense_attacks import PGD0, BudgetSearch, InputError, SigmaZero, StructuredSparsePGD, Verdict
+from sparse_dense_attacks import PGD0, BudgetSearch, InputError, SigmaZero, SparseRS, StructuredSparsePGD, Verdict
 from sparse_dense_attacks.attacks import BudgetAttack
 from sparse_dense_attacks.evaluation import success_at
 from sparse_dense_attacks.ops import pixel_budget
@@ -89,6 +89,16 @@ def test_minimum_and_budget_questions_agree_with_a_minimum_attack():
     found = BudgetSearch(PGD0(k=2, steps=60, alpha=10))(objective(model, x), eight_bit=False)
     assert found.l0_pixels.tolist() == [6, 6, 6]
     assert SigmaZero(steps=300, unit='pixel')(objective(model, x), eight_bit=False).l0_pixels.tolist() == [6, 6, 6]
+
+
+def test_images_of_one_key_are_refused():
+    with pytest.raises(InputError, match='same key'):
+        BudgetSearch('PGD0')(objective(Net(), pictures(2, 3, 4, 4), keys=['a', 'a']))
+
+
+def test_patches_are_searched_up_to_the_largest_square_that_fits():
+    judge = objective(Linear(torch.ones(1, 8, 16), -1e3), torch.zeros(1, 1, 8, 16))
+    assert not BudgetSearch(SparseRS(k=4, steps=3, variant='patches'))(judge).success.any()
 
 
 def test_base_must_have_a_budget():

@@ -3,7 +3,7 @@ import pytest
 import torch
 from helpers import Linear, Net, objective, pictures
 
-from sparse_dense_attacks import InputError
+from sparse_dense_attacks import InputError, UntargetedPixels, attack
 from sparse_dense_attacks.attacks.sparse_rs import (
     L0_STEPS,
     PATCH_STEPS,
@@ -14,7 +14,8 @@ from sparse_dense_attacks.attacks.sparse_rs import (
     patch_side,
     schedule,
 )
-from sparse_dense_attacks.ops.kernels import Patch, Row
+from sparse_dense_attacks.ops.kernels import Column, Patch, Row
+from sparse_dense_attacks.victims import TorchSegmenter
 
 VARIANTS = [dict(k=3), dict(k=5, alpha_init=0.8, loss='ce'), dict(k=0.1), dict(k=9, variant='patches'),
             dict(k=1, variant='frames'), dict(k=2, variant='frames', loss='ce'), dict(k=2, kernel='row'), dict(k=2,
@@ -134,6 +135,53 @@ def test_failed_images_keep_their_best_candidate():
     model, x = Linear(torch.ones(1, 4, 4), -100.), pictures(2, 1, 4, 4)
     result = SparseRS(k=3, steps=200)(objective(model, x))
     assert not result.success.any() and (model(result.images)[:, 1] > model(x)[:, 1] + 1).all()
+
+
+@pytest.mark.parametrize('loss', ['margin', 'ce'])
+def test_without_early_stop_it_goes_on_where_the_margin_is_flat(loss):
+    """More and more pixels of a segmenter are wrong although one would do."""
+    model = torch.nn.Conv2d(3, 2, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1., 1, 1], [0, 0, 0]])[..., None, None])
+        model.bias.copy_(torch.tensor([0., 1.5]))
+    images, labels, goal = torch.full((2, 3, 6, 8), 0.3), torch.ones(2, 6, 8, dtype=torch.int64), UntargetedPixels(theta=0.02)
+    few, many = (attack(TorchSegmenter(model), images, labels, SparseRS(k=16, steps=steps, loss=loss, early_stop=False),
+                        goal=goal) for steps in (4, 300))
+    assert few.success.all() and (few.share < 0.25).all() and (many.share > 0.3).all()
+
+
+def test_an_image_that_was_wrong_is_never_made_less_wrong():
+    images = torch.ones(20, 3, 8, 8)
+    result = SparseRS(k=5, steps=3, loss='ce', early_stop=False)(
+        objective(Linear(torch.ones(3, 8, 8), -90.), images, torch.zeros(20, dtype=torch.int64)))
+    assert torch.equal(result.images, images)
+
+
+def test_a_share_of_an_oblong_image_is_a_square_that_fits():
+    judge = objective(Linear(torch.ones(1, 5, 9), -46.), torch.zeros(1, 1, 5, 9))
+    assert SparseRS(k=0.99, steps=3, variant='patches')(judge).l0_pixels.item() <= 25
+
+
+def test_alpha_may_exceed_one():
+    SparseRS(k=9, steps=300, variant='patches', alpha_init=4.)(batch())
+
+
+@pytest.mark.parametrize('kernel', [Row(), Column()])
+def test_colours_of_groups_are_those_within_the_region(kernel):
+    """A white row is white although the padding beside it is black, so it is painted in another colour."""
+    judge = objective(Linear(torch.ones(3, 9, 11), -1e3), torch.zeros(1, 3, 9, 11))
+    judge.images[..., :5, :4] = 1
+    judge.region = (judge.images > 0).any(1, keepdim=True)
+    shown = []
+
+    class Watched(type(judge)):
+        def __call__(self, x, rows):
+            shown.append(x)
+            return super().__call__(x, rows)
+
+    judge.__class__ = Watched
+    SparseRS(k=1, steps=60, kernel=kernel, early_stop=False)(judge, eight_bit=False)
+    assert all((x != judge.images).any() for x in shown[1:60:2]), 'every other query paints a group anew'
 
 
 @pytest.mark.parametrize('loss', ['margin', 'ce'])

@@ -59,7 +59,7 @@ def test_changes_lie_in_k_groups_inside_the_region(kernel, k):
         if most <= 2:
             assert any(not (one & ~placements[list(chosen)].any(0)).any()
                        for chosen in itertools.combinations(range(len(placements)), most))
-    assert torch.equal(result.groups, kernel.cover(changed))
+    assert torch.equal(result.groups, kernel.cover(changed, kernel.usable(region)).minimum(limit))
 
 
 def test_letter_is_placed_as_it_reads():

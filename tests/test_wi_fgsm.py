@@ -74,7 +74,7 @@ def test_dense_start_is_the_corner_of_the_ball_for_a_linear_model(accumulate):
     weight = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0))
     x = pictures(2, 3, 4, 4)
     judge = objective(Linear(weight, -50.), x)
-    eta = WIFGSM(eps=0.05, accumulate=accumulate)._dense(judge, torch.arange(2))
+    eta, _ = WIFGSM(eps=0.05, accumulate=accumulate)._dense(judge, torch.arange(2))
     torch.testing.assert_close(eta, torch.clamp(0.05 * weight.sign().expand_as(x), -x, 1 - x))
 
 
@@ -84,9 +84,29 @@ def test_failed_dense_attack_still_leads_to_success():
     model, x = Linear(weight, -8.9), torch.full((1, 1, 4, 4), 0.5)
     judge = objective(model, x)
     attack = WIFGSM(eps=0.01, steps=60, tau=0.01)
-    assert model(x + attack._dense(judge, torch.tensor([0])))[0, 1] < 0
+    assert model(x + attack._dense(judge, torch.tensor([0]))[0])[0, 1] < 0
     result = attack(judge)
     assert result.success.all() and result.l0_elements.item() < 16
+
+
+def test_with_steepness_the_scale_of_the_margin_does_not_matter():
+    net, x = Net(), pictures(4, 3, 6, 8)
+    labels = net(x).argmax(1)
+
+    def counts(gain, steepness):
+        result = WIFGSM(eps=0.4, steps=15, steepness=steepness)(objective(lambda z: gain * net(z), x, labels))
+        assert result.success.all()
+        return result.l0_elements
+
+    dense = counts(1e-6, None)
+    assert (dense > 100).all(), 'nothing but the dense perturbation'
+    assert (counts(1e-6, 1) < 0.85 * dense).all() and torch.equal(counts(1e-6, 1), counts(1e-3, 1))
+
+
+def test_an_image_that_is_finished_costs_what_it_costs_alone():
+    model, x = Linear(torch.ones(3, 8, 8), -96.), torch.tensor([0.498, 0.25]).view(2, 1, 1, 1).expand(2, 3, 8, 8).contiguous()
+    together, alone = (WIFGSM(steps=9, budget=192)(objective(model, part)) for part in (x, x[:1]))
+    assert together.backwards[0] == alone.backwards[0] and together.forwards[0] == alone.forwards[0]
 
 
 @every_mode

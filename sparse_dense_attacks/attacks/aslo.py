@@ -144,8 +144,14 @@ class ASLOAddOn(Feedback, Attack):
     def wanted(self, clean: Verdict) -> Tensor:
         return self.base.wanted(clean)
 
-    def count_groups(self, changed: Tensor) -> Tensor:
-        return self.base.count_groups(changed)
+    def has_room(self, objective: Objective) -> Tensor:
+        return self.base.has_room(objective)
+
+    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+        return self.base.count_groups(objective, adversarial)
+
+    def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
+        return self.base.answers(objective, adversarial)
 
     def run(self, objective, rng) -> Tensor:
         images = self.base.run(Penalised(self, objective), rng)

@@ -49,9 +49,6 @@ class SparseAutoAttack(BudgetAttack):
                 StructuredSparsePGD(steps=self.steps, gradient='unprojected', **common),
                 SparseRS(steps=self.queries, alpha_init=0.8, loss='ce', **common))
 
-    def count_groups(self, changed: Tensor) -> Tensor:
-        return self.kernel.cover(changed)
-
     def run(self, objective, rng) -> Tensor:
         return self.stages(objective, rng)[0]
 

@@ -42,9 +42,13 @@ class Attack:
         """(B,) bool, images worth attacking: by default those the victim still gets right."""
         return ~clean.success
 
-    def count_groups(self, changed: Tensor) -> Tensor:
-        """Groups of the attack's structure that cover the changed pixels (B, H, W) bool; without structure a group is a pixel."""
-        return changed.flatten(1).sum(1)
+    def has_room(self, objective: Objective) -> Tensor:
+        """(B,) bool, images in which something may change."""
+        return objective.region.flatten(1).any(1)
+
+    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+        """(B,) int64, groups of the attack's structure that cover the changed pixels; without structure a group is a pixel."""
+        return count_pixels(adversarial, objective.images)
 
     def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
         """(B,) bool, images (B, C, H, W) sparse enough for the question; a success that is not counts as none."""
@@ -64,13 +68,13 @@ class Attack:
 
         Returns:
             The adversarial images with success, sparsity and cost per image. Images the victim already gets wrong come back
-            untouched with ``success`` True and l0 = 0; images whose loss or gradient is not finite come back untouched as failed.
+            untouched with ``success`` True and l0 = 0; images whose loss, gradient or result is not finite come back untouched as
+            failed.
             A warning names the failed images, and those that were not broken because no gradient ever differed from zero.
         """
         meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards)
         clean, images = meter.clean, meter.images
-        has_room = meter.region.flatten(1).any(1)
-        rows = (self.wanted(clean) & has_room & ~meter.failed).nonzero()[:, 0].cpu()
+        rows = (self.wanted(clean) & self.has_room(meter) & ~meter.failed).nonzero()[:, 0].cpu()
 
         seconds = torch.zeros(len(images))
         adversarial = images.clone()
@@ -82,18 +86,19 @@ class Attack:
                 found = self.run(part, ImageRNG(seed, part.keys, part.region))
             spent = (meter.forwards[rows] - before).float()
             seconds[rows] = (_now(images) - started) * spent / spent.sum().clamp(min=1)
+            meter.fail(rows, ~found.isfinite().flatten(1).all(1))
             usable = part.region & ~part.failed[:, None, None, None]
             adversarial[rows] = torch.where(usable, found.detach().clamp(0, 1), part.images)
 
-        success = {}
+        success, judged = {}, to_8bit(images) if eight_bit else images  # what the clean verdict is about
         for name, candidates in (('8bit', to_8bit(adversarial)), ('float', adversarial)):
             if name == 'float' and torch.equal(candidates, to_8bit(candidates)):
                 success[name] = success['8bit']
                 continue
             success[name] = clean.success.clone()
-            if len(rows):
+            if len(new := (candidates != judged).flatten(1).any(1).nonzero()[:, 0].cpu()):
                 with torch.no_grad():
-                    success[name][rows] = objective(candidates[rows], rows).success
+                    success[name][new] = objective(candidates[new], new).success
         share = torch.full((len(images),), torch.nan, dtype=torch.float64)
         parts = torch.zeros(len(images), dtype=torch.int64)
         if hasattr(objective, 'share') and len(images):
@@ -101,14 +106,14 @@ class Attack:
         if eight_bit:
             adversarial = to_8bit(adversarial)
         valid = self.answers(meter, adversarial) & ~meter.failed
-        _warn('loss or gradient is not finite, so they count as not broken', meter.failed, meter.keys)
+        _warn('loss or gradient is not finite, or the result, so they count as not broken', meter.failed, meter.keys)
         _warn('the gradient is zero everywhere, so there was nothing to follow', meter.flat & ~success['float'] & ~meter.failed,
               meter.keys)
         return AttackResult(
             images=adversarial, success=success['8bit'] & valid, success_float=success['float'] & valid,
-            clean_correct=meter.eligible, defined=meter.defined,
+            clean_correct=meter.eligible & clean.loss.isfinite(), defined=meter.defined,
             l0_pixels=count_pixels(adversarial, images), l0_elements=count_elements(adversarial, images),
-            groups=self.count_groups(changed_pixels(adversarial, images)), linf=linf_distance(adversarial, images),
+            groups=self.count_groups(meter, adversarial), linf=linf_distance(adversarial, images),
             forwards=meter.forwards, backwards=meter.backwards, seconds=seconds, failed=meter.failed,
             share=share, parts=parts)
 
@@ -130,10 +135,12 @@ class BudgetAttack(Attack):
     kernel: ClassVar = Pixel()  # what k counts
 
     def __post_init__(self):
-        for k in self.k.values() if isinstance(self.k, Mapping) else (self.k,):
-            share = isinstance(k, float)
-            if isinstance(k, bool) or not isinstance(k, int | float) or (not 0 < k < 1 if share else k <= 0):
-                raise InputError(f'k = {k}: expected a number of pixels (int >= 1) or a share of the region (0 < float < 1)')
+        several = isinstance(self.k, Mapping)
+        for k in self.k.values() if several else (self.k,):
+            share = isinstance(k, float) and not several
+            if isinstance(k, bool) or not isinstance(k, float if share else int) or (not 0 < k < 1 if share else k <= 0):
+                raise InputError(f'k = {k}: expected a number of pixels (int >= 1)'
+                                 + (' for every image' if several else ' or a share of the region (0 < float < 1)'))
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise InputError(f'steps = {self.steps}: expected an int >= 1')
 
@@ -142,8 +149,15 @@ class BudgetAttack(Attack):
         places = self.kernel.usable(objective.region)
         return pixel_budget(self.k, places, objective.keys, self.kernel.unit), places.flatten(1).sum(1)
 
+    def has_room(self, objective: Objective) -> Tensor:
+        return self.kernel.usable(objective.region).flatten(1).any(1)
+
     def wanted(self, clean: Verdict) -> Tensor:
         return ~clean.success if self.early_stop else torch.ones_like(clean.success)
+
+    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+        found = self.kernel.cover(changed_pixels(adversarial, objective.images), self.kernel.usable(objective.region))
+        return found if self.kernel == Pixel() else found.minimum(self.budget(objective)[0])  # a greedy cover may exceed k
 
 
 @dataclass(frozen=True, kw_only=True)

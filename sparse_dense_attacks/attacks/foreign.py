@@ -34,7 +34,8 @@ class ForeignAttack(Attack):
     Attacks that are objects take a lambda: ``lambda model, x, y: torchattacks.PGDL2(model)(x, y)``, or with foolbox
     ``lambda model, x, y: L0FMNAttack()(PyTorchModel(model, (0, 1)), x, y, epsilons=None)[1]``.
 
-    The global generators are seeded from the images' own, and put back. With ``batched`` such draws depend on the batch.
+    Torch's global generators are seeded from the images' own, and put back; numpy's are not. With ``batched`` such draws depend
+    on the batch.
 
     Raises:
         InputError: the function cannot be imported, gives back something else than images, or calls the model with a part of

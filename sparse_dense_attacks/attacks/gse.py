@@ -56,6 +56,8 @@ class GSE(MinimumAttack):
     ImageNet, adv. trained       5e-4  0.75   150    0.9
     ===========================  ====  =====  =====  ====
 
+    On segmenters and detectors those of ImageNet with ``steepness=1`` are a good start (ours).
+
     Deterministic. Costs at most ``search_steps * iters + 2`` forwards (the look at the clean image is one) and
     ``search_steps * (iters - 1) + 1`` backwards, far fewer where success comes early. The published code spends two forwards on a
     step; here the one that tells success also gives the gradient of the next step, and the gradient at the clean image is taken

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..objectives.base import Restricted
+from ..objectives.base import Objective, Restricted
 from ..ops import changed_pixels
 from ..registry import ATTACKS
 from .base import Attack, BudgetAttack
@@ -22,7 +22,7 @@ class BudgetSearch(Attack):
     The first search tries the attack's own ``k``. While an image has not been broken its budget grows fourfold, up to all of its
     region; once it has, the budget is the geometric mean of the largest that failed and of what the best result really uses, in
     the unit the attack counts in (pixels, or groups). A result answers every larger budget too, so one run of this attack gives
-    the whole curve of success against the budget (:func:`~sparse_dense_attacks.evaluation.success_curve`).
+    the whole curve of success against the budget (:func:`~sparse_dense_attacks.evaluation.success_at`).
 
     Args:
         base: the fixed-budget attack: an object, its name, or a config dict; its ``k`` is the first guess.
@@ -41,11 +41,17 @@ class BudgetSearch(Attack):
         check_int(self, 'searches')
         replace(self.base, k={0: 1})  # an attack that takes no budget per image, such as one with frames, says so
 
-    def count_groups(self, changed: Tensor) -> Tensor:
-        return self.base.count_groups(changed)
+    def has_room(self, objective: Objective) -> Tensor:
+        return self.base.has_room(objective)
+
+    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+        kernel = self.base.kernel
+        return kernel.cover(changed_pixels(adversarial, objective.images), kernel.usable(objective.region))
 
     def run(self, objective, rng) -> Tensor:
-        x, best = objective.images, objective.images.clone()
+        if len(set(objective.keys)) < len(objective.keys):
+            raise InputError('BudgetSearch: two images of a batch have the same key, so they cannot have budgets of their own')
+        best = objective.images.clone()
         budget, room = self.base.budget(objective)
         failed_at, enough = torch.zeros_like(room), room + 1  # no result yet needs more than everything
         for _ in range(self.searches):
@@ -54,11 +60,12 @@ class BudgetSearch(Attack):
                 break
             k = budget[rows]
             attack = replace(self.base, k={objective.keys[r]: n for r, n in zip(rows.tolist(), k.tolist(), strict=True)})
+            part = Restricted(objective, rows)
             with objective.reserved():
-                z = attack.run(Restricted(objective, rows), rng.restricted(rows))
+                z = attack.run(part, rng.restricted(rows))
             with torch.no_grad():
                 success = objective(z, rows).success
-            used = self.base.count_groups(changed_pixels(z, x[rows])).minimum(k)
+            used = attack.count_groups(part, z)
             better = success & (used < enough[rows])
             best[rows] = torch.where(better[:, None, None, None], z, best[rows])
             enough[rows] = torch.where(better, used, enough[rows])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import pixel_budget
 from ..ops.kernels import Kernel, Pixel
 from ..registry import ATTACKS, KERNELS, nearest
+from ..types import Verdict
 from .base import BudgetAttack
 
 __all__ = ['SparseRS']
@@ -30,7 +30,8 @@ class SparseRS(BudgetAttack):
 
     Args:
         k: for ``'l0'`` pixels that may change, or groups with a ``kernel``; for ``'patches'`` pixels of one square, whose side is
-            the whole part of its root; for ``'frames'`` the width of the border in pixels (int).
+            the whole part of its root (and, of a share, at most the image's shorter side); for ``'frames'`` the width of the
+            border in pixels (int).
         steps: queries; costs steps + 1 forwards and no backward.
         early_stop: stop at an image's first success (as published).
         variant: ``'l0'``, ``'patches'`` (one square, its place is searched too) or ``'frames'`` (a border).
@@ -71,11 +72,8 @@ class SparseRS(BudgetAttack):
     def alpha(self) -> float:
         return ALPHA[self.variant] if self.alpha_init is None else self.alpha_init
 
-    def count_groups(self, changed: Tensor) -> Tensor:
-        return self.kernel.cover(changed)
-
     def run(self, objective, rng) -> Tensor:
-        x, rows = objective.images, self.kernel.usable(objective.region).flatten(1).any(1).nonzero()[:, 0].cpu()
+        x, rows = objective.images, torch.arange(len(objective.images))
         search = dict(l0=_Groups, patches=_Patch, frames=_Frame)[self.variant](self, objective, rng)
         z, ell = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
         success = torch.zeros_like(ell, dtype=torch.bool)
@@ -83,7 +81,7 @@ class SparseRS(BudgetAttack):
             candidate, change = search.propose(step, rows)
             with torch.no_grad():
                 verdict = objective(candidate, rows)
-            value = -verdict.loss if self.loss == 'ce' else verdict.margin
+            value = self._value(verdict)
             value = torch.where(verdict.loss.isfinite(), value, torch.inf)  # a spent budget or a failure is no improvement
             better = (verdict.success & ~success[rows]) | ((verdict.success == success[rows]) & (value < ell[rows]))
             done = objective.failed[rows] | (verdict.success & self.early_stop)
@@ -94,9 +92,12 @@ class SparseRS(BudgetAttack):
             rows = rows[~done]
             if not len(rows):
                 break
-        clean = -objective.clean.loss if self.loss == 'ce' else objective.clean.margin
-        useless = ~success & ~(ell <= clean)
+        useless = (success == objective.clean.success) & ~(ell <= self._value(objective.clean))
         return torch.where(useless[:, None, None, None], x, z)
+
+    def _value(self, verdict: Verdict) -> Tensor:
+        """What is made small, compared between candidates that both succeed or both fail: margins may be flat at success."""
+        return -verdict.loss if self.loss == 'ce' else torch.where(verdict.success, -verdict.loss, verdict.margin)
 
 
 class _Groups:
@@ -106,7 +107,8 @@ class _Groups:
         self.attack, self.x, self.rng, self.kernel = attack, objective.images, rng, attack.kernel
         usable = self.kernel.usable(objective.region)
         self.grid, self.room = usable.shape[2:], usable.flatten(1).sum(1)
-        self.k = pixel_budget(attack.k, usable, objective.keys, self.kernel.unit)
+        self.k = attack.budget(objective)[0]
+        self.counts = self.k.cpu()
         random = rng.on_grid(self.kernel.grid).uniform(1).masked_fill_(~usable, -1).flatten(1)
         self.order = random.argsort(dim=1, descending=True, stable=True)
         self.paint, self.region = rng.uniform(self.x.shape[1]).round_(), objective.region
@@ -129,15 +131,15 @@ class _Groups:
     def _move(self, order, paint, k, step, rows):
         """Swap e random chosen groups for e random others and colour those; where too few are left, recolour chosen ones."""
         c = paint.shape[1]
-        share = self.attack.alpha / schedule(L0_STEPS, rescaled(step, self.attack.steps))
-        e = (share * k).long().minimum(k).clamp(min=1)
-        counts = e.tolist()
+        share, chosen = self.attack.alpha / schedule(L0_STEPS, rescaled(step, self.attack.steps)), self.counts[rows]
+        e = (share * chosen).long().minimum(chosen).clamp(min=1)
+        counts, e = e.tolist(), e.to(k.device)
         draws = self.rng.numbers([1 + count * (1 + c) for count in counts], rows)
         turn, draws = draws[:, :1], draws[:, 1:].unflatten(1, (-1, 1 + c))
         slot = self.slot[:draws.shape[1]]
         used = slot < e[:, None]
 
-        scores = self.rng.numbers(k.tolist(), rows)
+        scores = self.rng.numbers(chosen.tolist(), rows)
         scores.masked_fill_(self.slot[:scores.shape[1]] >= k[:, None], -1)
         old = scores.topk(len(slot), dim=1).indices
         # Distinct places among the others: sorted draws, each shifted by its rank, all rotated; the others' order is random.
@@ -150,7 +152,9 @@ class _Groups:
         entering, leaving = order.gather(1, new), order.gather(1, old)
 
         seen = torch.where(self._mask(order, k, rows), paint, self.x[rows])
-        current = self.kernel.correlate(seen).flatten(2).gather(2, entering[:, None].expand(-1, c, -1))
+        region = self.region[rows].to(seen.dtype)  # of a row it may hold a part
+        current = self.kernel.correlate(seen * region) / self.kernel.correlate(region).clamp(min=1e-12)
+        current = current.flatten(2).gather(2, entering[:, None].expand(-1, c, -1))
         colour = torch.where(e[:, None, None] == 1, another(current, colour), colour.round())
 
         groups = paint.new_zeros(len(rows), c + 1, order.shape[1])  # the colours, and where there are any
@@ -170,7 +174,9 @@ class _Patch:
 
     def __init__(self, attack, objective, rng):
         self.attack, self.x, self.region, self.rng = attack, objective.images, objective.region, rng
-        sizes = list(map(isqrt, pixel_budget(attack.k, self.region, objective.keys).tolist()))
+        sizes = list(map(isqrt, attack.budget(objective)[0].tolist()))
+        if not isinstance(attack.k, int):
+            sizes = [min(size, *extent) for size, extent in zip(sizes, rng.sizes, strict=True)]
         for size, (h, w), key in zip(sizes, rng.sizes, objective.keys, strict=True):
             if size > min(h, w):
                 raise InputError(f'SparseRS: a square of {size} x {size} pixels does not fit into image {key}, {h} x {w}')
@@ -259,7 +265,7 @@ def schedule(table: tuple, it: int) -> int:
 
 def patch_side(it: int, alpha: float, size: int) -> int:
     """Side of the square that changes in a patch of ``size`` x ``size`` at iteration ``it`` of 10000."""
-    return int(max((alpha / schedule(PATCH_STEPS, it)) ** 0.5 * size, 1))
+    return min(int(max((alpha / schedule(PATCH_STEPS, it)) ** 0.5 * size, 1)), size)
 
 
 def frame_side(it: int, alpha: float, width: int) -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import box_bounds, pixel_budget, top_k
+from ..ops import box_bounds, top_k
 from ..ops.kernels import Pixel
 from ..registry import ATTACKS, nearest
 from .base import Best, BudgetAttack, cascade
@@ -33,7 +33,7 @@ class SparsePGD(BudgetAttack):
             on the images that survived.
         alpha: step of the magnitudes, as a share of ``eps_inf``.
         beta: step of the mask logits, times the square root of the number of pixels.
-        eps_inf: largest change of a channel value.
+        eps_inf: largest change of a channel value; rounding to 8 bits may add half a level unless it is a multiple of 1/255.
         patience: iterations without a change of the mask before it is drawn anew.
         gamma: mask gradients with a smaller l2 norm are not followed.
 
@@ -68,8 +68,7 @@ class SparsePGD(BudgetAttack):
 
         x, kernel, best = objective.images, self.kernel, Best(objective)
         b, c, *size = x.shape
-        groups, mask_rng = kernel.usable(objective.region), rng.on_grid(kernel.grid)
-        k = pixel_budget(self.k, groups, objective.keys, kernel.unit)
+        groups, mask_rng, (k, _) = kernel.usable(objective.region), rng.on_grid(kernel.grid), self.budget(objective)
         k_max = int(k.max())
         low, high = (bound.mul_(objective.region) for bound in box_bounds(x, self.eps_inf))
         stride = self.beta * groups.flatten(1).sum(1).sqrt()
@@ -80,7 +79,7 @@ class SparsePGD(BudgetAttack):
 
         for step in range(self.steps + 1):
             torch.mul(p, mask, out=z).add_(x)
-            probe = z.detach().requires_grad_()
+            probe = z.detach().requires_grad_(step < self.steps)
             verdict = objective(probe, rows)
             better = best.improved(verdict, rows)
             if step == self.steps:

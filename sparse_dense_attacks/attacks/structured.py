@@ -1,8 +1,6 @@
 """Sparse-PGD on groups of pixels (Zhong & Liu, arXiv 2405.05075)."""
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from ..ops.kernels import Kernel, Row
 from ..registry import ATTACKS, KERNELS
 from .spgd import SparsePGD
@@ -21,8 +19,8 @@ class StructuredSparsePGD(SparsePGD):
 
     Args:
         k: group budget, a count or a share of the groups that fit into the region. Exactly that many are chosen. What is reported
-            as ``groups`` is a cover of the changed pixels (:meth:`Kernel.cover`), smaller where chosen groups overlap; as
-            ``l0_pixels`` the pixels they touch.
+            as ``groups`` is a cover of the changed pixels (:meth:`Kernel.cover`), at most k and smaller where chosen groups
+            overlap; as ``l0_pixels`` the pixels they touch.
         kernel: a kernel, its name, or a dict such as ``dict(type='Patch', height=5, width=5)`` or
             ``dict(type='Shape', name='F')``. A patch or pattern is used only where it lies wholly inside the region; a row or
             column as far as it does. An image without room for any group comes back as it was.
@@ -38,6 +36,3 @@ class StructuredSparsePGD(SparsePGD):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
-
-    def count_groups(self, changed: Tensor) -> Tensor:
-        return self.kernel.cover(changed)

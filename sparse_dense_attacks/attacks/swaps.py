@@ -72,9 +72,6 @@ class SwapPGD(BudgetAttack):
         object.__setattr__(self, 'noise', tuple(self.noise))
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
 
-    def count_groups(self, changed: Tensor) -> Tensor:
-        return self.kernel.cover(changed)
-
     def run(self, objective, rng) -> Tensor:
         x, kernel, best = objective.images, self.kernel, Best(objective)
         best.loss = self._ascended(objective.clean).loss.clone()
@@ -94,7 +91,7 @@ class SwapPGD(BudgetAttack):
             if step == self.steps:
                 best.store(z, verdict, rows, better.cpu())
                 break
-            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0].contiguous()
+            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0].contiguous().mul_(high > low)  # no say to pixels that stay
             loss = verdict.loss.detach()[:, None, None, None].expand_as(v)
             if step > 1:
                 learned = self._learned(*learned, v.to(x.dtype) - held[1].to(x.dtype), loss - held[3])

@@ -30,7 +30,7 @@ class WIFGSM(MinimumAttack):
     behind, as it would with y' = y.
 
     Args:
-        steps: iterations T of the second stage; costs dense_steps + T + 2 forwards and dense_steps + T backwards at most.
+        steps: iterations T of the second stage; costs dense_steps + T + 3 forwards and dense_steps + T backwards at most.
         dense_steps: iterations of I-FGSM.
         eps: its largest change of a channel value.
         accumulate: the published I-FGSM: full steps ``eps`` from the clean image along the sign of the sum of all gradients
@@ -41,6 +41,10 @@ class WIFGSM(MinimumAttack):
         l0: ``'gaussian'``, the gradient of the l0 norm is a normal density of width ``a`` (as in the paper), or ``'none'``, zero:
             only the threshold makes the weights sparse (as in the published code).
         a, a_final: first and last width; the width changes geometrically from one to the other. Equal by default: no annealing.
+        steepness: multiply the margin of every image so that its steepest channel value in the clean image has this slope. None
+            leaves it alone, as published. Margins that are means over thousands of pixels or boxes have gradients too small for
+            J: no weight passes the threshold ``tau / eps``, which takes ``lr beta lam eps slope / 2``, and the dense perturbation
+            stays as it is. On segmenters and detectors try 35 times ``tau / (lr beta lam eps ** 2)``. Costs one backward.
         bound: ``'symmetric'``, ``omega = min(x, 1 - x) / eps`` as published, which never changes a value of exactly 0 or 1, not
             even inwards; or ``'one_sided'``, ``omega`` reaches the end of the box that ``eta`` points to.
         budget: see :class:`MinimumAttack`; in channel values.
@@ -60,6 +64,7 @@ class WIFGSM(MinimumAttack):
     a: float = 0.1
     a_final: float = 0.1
     bound: str = 'symmetric'
+    steepness: float | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,12 +74,14 @@ class WIFGSM(MinimumAttack):
             check_number(self, name)
         check_number(self, 'tau', low_ok=True)
         check_number(self, 'momentum', 0, 1, low_ok=True)
+        if self.steepness is not None:
+            check_number(self, 'steepness')
         check_choice(self, 'l0', ('gaussian', 'none'))
         check_choice(self, 'bound', ('symmetric', 'one_sided'))
 
     def run(self, objective, rng) -> Tensor:
         x, rows = objective.images, torch.arange(len(objective.images))
-        eta = self._dense(objective, rows)
+        eta, scale = self._dense(objective, rows)
         with torch.no_grad():
             success = objective(x + eta, rows).success
         best = torch.where(success[:, None, None, None], x + eta, x)
@@ -91,6 +98,8 @@ class WIFGSM(MinimumAttack):
             size = ((w > 0) & (eta != 0)).flatten(1).sum(1)
             better = verdict.success & (size < count)
             count = torch.where(better, size, count)
+            if step < self.steps:
+                grad = self.lam * torch.autograd.grad(F.softplus(scale * verdict.margin).sum(), z)[0] * eta
             done = objective.failed[rows] | (count <= limit)
             better_, done_ = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
             if better_.any():
@@ -98,10 +107,9 @@ class WIFGSM(MinimumAttack):
             if step == self.steps or done_.all():
                 break
             width = self.a * (self.a_final / self.a) ** (step / max(self.steps - 1, 1))
-            grad = self.lam * torch.autograd.grad(F.softplus(verdict.margin).sum(), z)[0] * eta
             if done_.any():
-                x, eta, omega, w, velocity, limit, count, grad = (
-                    t[~done] for t in (x, eta, omega, w, velocity, limit, count, grad))
+                x, eta, omega, w, velocity, limit, count, scale, grad = (
+                    t[~done] for t in (x, eta, omega, w, velocity, limit, count, scale, grad))
                 rows = rows[~done_]
             if self.l0 == 'gaussian':
                 grad += gaussian_delta(w, width)
@@ -109,17 +117,22 @@ class WIFGSM(MinimumAttack):
             w = w.sub_(velocity, alpha=self.lr).sub_(self.tau / self.eps).relu_().tanh_().mul_(omega)  # thresholded, in the box
         return best
 
-    def _dense(self, objective, rows) -> Tensor:
-        """I-FGSM: a perturbation (B, C, H, W) within eps, the box and the region that ascends the loss."""
+    def _dense(self, objective, rows) -> tuple[Tensor, Tensor]:
+        """I-FGSM: a perturbation (B, C, H, W) within eps, the box and the region that ascends the loss. And the scale (B,)."""
         x, eta, total = objective.images, torch.zeros_like(objective.images), 0
-        for _ in range(self.dense_steps):
+        scale = x.new_ones(len(x))
+        for step in range(self.dense_steps):
             probe = (x + eta).requires_grad_()
-            grad = torch.autograd.grad(objective(probe, rows).loss.sum(), probe)[0] * objective.region
+            verdict = objective(probe, rows)
+            if step == 0 and self.steepness is not None:
+                slope = torch.autograd.grad(verdict.margin.sum(), probe, retain_graph=True)[0] * objective.region
+                scale = self.steepness / slope.flatten(1).abs().amax(1).clamp(min=1e-30)
+            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0] * objective.region
             total = total + grad
             eta = self.eps * total.sign() if self.accumulate else (
                 eta + 1.25 * self.eps / self.dense_steps * grad.sign()).clamp(-self.eps, self.eps)
             eta = torch.clamp(eta, -x, 1 - x)
-        return eta
+        return eta, scale
 
 
 def gaussian_delta(w: Tensor, width: float) -> Tensor:

@@ -1,5 +1,6 @@
 """The contract between attacks and tasks, and the wrappers every run puts around an objective."""
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -123,7 +124,7 @@ class MeteredObjective:
     @cached_property
     def clean(self) -> Verdict:
         """The verdict on the clean images; costs one forward the first time."""
-        verdict = self.objective.clean
+        verdict = _as_type(self.objective.clean, self.images.dtype)
         self.forwards += 1
         self._broken += ~verdict.loss.isfinite()
         return verdict
@@ -143,7 +144,7 @@ class MeteredObjective:
             verdict = self._query(x[allowed], rows[allowed])
             where = allowed.to(x.device)
             loss, margin, success, logits = (
-                None if full is None else full.index_copy(0, where, part.to(full.dtype)) for full, part in
+                None if full is None else full.index_copy(0, where, part) for full, part in
                 ((loss, verdict.loss), (margin, verdict.margin), (success, verdict.success), (logits, verdict.logits)))
         return Verdict(loss, margin, success, logits)
 
@@ -161,15 +162,25 @@ class MeteredObjective:
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(lambda grad: self._count_backward(grad, rows))
-        verdict = self.objective(x, rows)
+        verdict = _as_type(self.objective(x, rows), x.dtype)
         _count(self._broken, rows, ~verdict.loss.isfinite())
         return verdict
+
+    def fail(self, rows: Tensor, which: Tensor) -> None:
+        """Give up those of the images ``rows`` that are marked in ``which``, (b,) bool."""
+        _count(self._broken, rows, which)
 
     def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
         self.backwards.index_add_(0, rows, torch.ones_like(rows))
         ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])  # cheap on every device; NaN and inf survive it
         _count(self._broken, rows, ~ends.isfinite().all(0))
         _count(self._sloped, rows, (ends != 0).any(0))
+
+
+def _as_type(verdict: Verdict, dtype: torch.dtype) -> Verdict:
+    """The verdict in the type of the images, whatever the model computes in."""
+    return replace(verdict, **{name: value.to(dtype) for name in ('loss', 'margin', 'logits')
+                               if (value := getattr(verdict, name)) is not None})
 
 
 def _count(counter: Tensor, rows: Tensor, which: Tensor) -> None:

@@ -64,6 +64,7 @@ def distinct(boxes: Tensor, scores: Tensor, iou_thr: float, count: int | None = 
 
 def inside(p: Tensor, eps: float = 1e-6) -> Tensor:
     """Probabilities kept off 0 and 1 in value but not in gradient: a clamp would give the surest detections none."""
+    eps = max(eps, torch.finfo(p.dtype).eps)
     return p + (p.clamp(eps, 1 - eps) - p).detach()
 
 
@@ -279,7 +280,8 @@ class Mislabel(_ClassGoal):
     ``loss`` is the mean over ground-truth objects of ``sum log(1 - score)`` over the candidates of the own class at their place
     plus the log of the best score of a wrong one there. ``margin`` is the mean over the objects that count of how far the best
     score of the own class is above ``score_thr``, plus how far that of the best wrong one is below it, in logits. ``success``:
-    all of them are mislabelled. Images without such objects have nothing to attack and undefined success.
+    all of them are mislabelled. In images without an object of another class success is undefined; where none is detected the
+    victim was wrong from the start.
 
     Non-maximum suppression works within a class, as in mmdet's default: it keeps a wrong box beside a right one, which is why the
     right one must go, and it could remove the wrong box for a better one of that class at another place, which is why the wrong

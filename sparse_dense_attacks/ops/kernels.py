@@ -30,7 +30,10 @@ class Kernel:
         return v
 
     def correlate(self, a: Tensor) -> Tensor:
-        """(b, C, H, W) to (b, C, Gh, Gw): the mean over each group's pixels, the mask gradient of arXiv 2405.05075."""
+        """(b, C, H, W) to (b, C, Gh, Gw): the sum over each group's pixels by the size of a whole group.
+
+        The mask gradient of arXiv 2405.05075; a row that lies in the region in part counts for as much as that part.
+        """
         return a
 
     def usable(self, region: Tensor) -> Tensor:
@@ -41,8 +44,8 @@ class Kernel:
         """
         return region
 
-    def cover(self, changed: Tensor) -> Tensor:
-        """(B,) int64, groups needed to cover the changed pixels (B, H, W) bool.
+    def cover(self, changed: Tensor, usable: Tensor) -> Tensor:
+        """(B,) int64, how many of the ``usable`` groups (B, 1, Gh, Gw) bool cover the changed pixels (B, H, W) bool.
 
         Exact where no two groups overlap, otherwise greedy: an upper bound of the group l0 norm. A pixel that no group contains
         counts as one.
@@ -74,7 +77,7 @@ class Row(Kernel):
     def usable(self, region):
         return region.any(3, keepdim=True)
 
-    def cover(self, changed):
+    def cover(self, changed, usable):
         return changed.any(2).sum(1)
 
 
@@ -95,7 +98,7 @@ class Column(Kernel):
     def usable(self, region):
         return region.any(2, keepdim=True)
 
-    def cover(self, changed):
+    def cover(self, changed, usable):
         return changed.any(1).sum(1)
 
 
@@ -129,16 +132,14 @@ class Pattern(Kernel):
             raise InputError(f'{self}: the kernel has {ph} x {pw} pixels, but the images only {h} x {w}')
         return self._sums((~region).float()) == 0
 
-    def cover(self, changed):
-        if 0 in self.grid(*changed.shape[1:]):
-            return changed.flatten(1).sum(1)
-        left, size = changed[:, None].float(), changed.shape[1:]
-        alone = left * (1 - self.expand(torch.ones_like(self._sums(left)), size))
+    def cover(self, changed, usable):
+        left, size, usable = changed[:, None].float(), changed.shape[1:], usable.float()
+        alone = left * (1 - self.expand(usable, size))
         count, left = alone.flatten(1).sum(1).long(), left - alone
         if self.stride >= max(self.pattern.shape):
-            return count + (self._sums(left) > 0).flatten(1).sum(1)
+            return count + (self._sums(left) * usable > 0).flatten(1).sum(1)
         while left.any():
-            gain = self._sums(left)
+            gain = self._sums(left) * usable
             chosen = torch.zeros_like(gain).flatten(1).scatter_(1, gain.flatten(1).argmax(1, keepdim=True), 1).view_as(gain)
             count += left.flatten(1).any(1)
             left = left * (1 - self.expand(chosen, size))
