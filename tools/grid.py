@@ -66,7 +66,7 @@ that it shows what can be combined, not how strong it is. With a budget a cell i
 classifier) images that are broken, on 8 bits, in the images the victim got right. With the minimum question it is the share of
 images that are broken altogether, and in parentheses the median of what these needed, in pixels or in groups. Minimum attacks
 answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the minimum question under
-`BudgetSearch`.
+`BudgetSearch`. GSE and WIFGSM have {gse} and {wi_fgsm} iterations instead, and a margin scaled to `steepness=1`.
 
 Letters stand for combinations that do not exist:
 
@@ -106,8 +106,8 @@ def suite(steps: int) -> dict[str, dict[str, tuple[Attack, Attack] | str]]:
         'SigmaZero pixel': least(SigmaZero, steps=steps, unit='pixel'),
         'ASLO': least(ASLO, steps=steps),
         'ASLOAddOn': {'pixels': (ASLOAddOn(PGD0(**pixels)), ASLOAddOn(SigmaZero(steps=steps)))} | nothing('a'),
-        'GSE': least(GSE, iters=steps, search_steps=3),
-        'WIFGSM': least(WIFGSM, steps=steps),
+        'GSE': least(GSE, iters=8 * steps, search_steps=3, mu=0.1, sigma=0.2, k_hat=4 * steps, q=0.9, steepness=1),
+        'WIFGSM': least(WIFGSM, steps=4 * steps, dense_steps=2 * steps, eps=32 / 255, steepness=1),
     }
 
 
@@ -163,7 +163,8 @@ def section(config: str, goal, objective, rows: list) -> str:
 
 def page(sections: list[str], args) -> str:
     reasons = ''.join(f'- **{letter}**: {reason}\n' for letter, reason in REASONS.items())
-    return HEAD.format(images=args.images, steps=args.steps, reasons=reasons) + '\n'.join(sections)
+    numbers = dict(images=args.images, steps=args.steps, gse=8 * args.steps, wi_fgsm=4 * args.steps)
+    return HEAD.format(**numbers, reasons=reasons) + '\n'.join(sections)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,6 @@
 """Around the victim's own data pipeline: unreadable images, order of transforms, pictures."""
+from functools import partial
+
 import numpy as np
 import torch
 from mmengine.registry import DATASETS, FUNCTIONS
@@ -70,7 +72,8 @@ def tolerant(dataloader: dict) -> dict:
         dataset.full_init()
     collate = dataloader.get('collate_fn', dict(type='pseudo_collate'))
     if isinstance(collate, dict):
-        collate = FUNCTIONS.get(collate['type'])
+        kind, options = collate['type'], {name: value for name, value in collate.items() if name != 'type'}
+        collate = partial(FUNCTIONS.get(kind) if isinstance(kind, str) else kind, **options)
     return dict(dataloader, dataset=SkipUnreadable(dataset), collate_fn=Collate(collate))
 
 
@@ -107,7 +110,7 @@ def to_picture(image: Tensor) -> np.ndarray:
     """A loader's (3, H, W) image in [0, 255] as (H, W, 3) uint8 RGB; mmcv's loaders give BGR."""
     if len(image) != 3:
         raise InputError(f'images with {len(image)} channels cannot be stored as PNG; 3 are expected')
-    return image.flip(0).permute(1, 2, 0).cpu().numpy().astype(np.uint8)
+    return image.flip(0).permute(1, 2, 0).round().clamp(0, 255).cpu().numpy().astype(np.uint8)
 
 
 def from_picture(picture: np.ndarray) -> Tensor:

@@ -73,7 +73,8 @@ class AttackLoop(TestLoop):
             for idx, data_batch in enumerate(self.dataloader):
                 unreadable = data_batch.pop('unreadable', ())
                 for key, reason in unreadable:
-                    self.store.add(Record(key, note=reason))
+                    if not self.store.add(Record(key, note=reason)).skipped:
+                        raise InputError(f"image '{key}' could be read when the run began but cannot be now: {reason}")
                 if len(data_batch['inputs']):
                     self.run_iter(idx, data_batch)
                 advance(len(data_batch['inputs']) + len(unreadable))
@@ -86,6 +87,9 @@ class AttackLoop(TestLoop):
     def run_iter(self, idx: int, data_batch: dict) -> None:
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         keys = [sample_key(sample) for sample in data_batch['data_samples']]
+        copies = copy.deepcopy(data_batch['data_samples'])  # some libraries write predictions into the samples they are given
+        self.clean_batch, self.clean_outputs = data_batch, self._predict(dict(data_batch, data_samples=copies))
+        self.clean_evaluator.process(data_samples=self.clean_outputs, data_batch=data_batch)
         if all(key in self.store.records for key in keys):
             adversarial = self._stored(data_batch, keys)
         else:
@@ -93,13 +97,17 @@ class AttackLoop(TestLoop):
             perturbed = self.attacker.perturb(data_batch)
             self._record(perturbed)
             adversarial = perturbed.batch
-        copies = copy.deepcopy(data_batch['data_samples'])  # some libraries write predictions into the samples they are given
-        self.clean_batch = data_batch
-        self.clean_outputs = self.runner.model.test_step(dict(data_batch, data_samples=copies))
-        self.clean_evaluator.process(data_samples=self.clean_outputs, data_batch=data_batch)
-        outputs = self.runner.model.test_step(adversarial)
+        outputs = self._predict(adversarial)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial, outputs=outputs)
+
+    def _predict(self, data_batch: dict) -> list:
+        try:
+            return self.runner.model.test_step(data_batch)
+        except AssertionError as error:  # mmseg's answer to images of several sizes
+            if len({image.shape for image in data_batch['inputs']}) > 1:
+                raise InputError('this model takes batches of images of one size: set test_dataloader.batch_size=1') from error
+            raise
 
     def _record(self, perturbed: Perturbed) -> None:
         r = perturbed.result
@@ -126,9 +134,10 @@ class AttackLoop(TestLoop):
         return dict(data_batch, inputs=inputs, data_samples=copy.deepcopy(data_batch['data_samples']))
 
     def _evaluate(self) -> dict:
-        """Metrics before and after, and the attack's own, over the images that could be read."""
+        """Metrics before and after, and the attack's own, over the images of the data set that could be read."""
         barrier()
-        records = self.store.reload()
+        keys = _keys(self.dataloader.dataset)  # the work_dir of a resumed run may hold more
+        records = [record for record in self.store.reload() if record.key in keys]
         attacked = [record for record in records if not record.skipped]
         if not attacked:
             raise InputError(f'none of the {len(records)} images could be read; the first: {records[0].note}' if records else
@@ -137,7 +146,8 @@ class AttackLoop(TestLoop):
         metrics |= summarize(records)
         if is_main_process():
             # JSON knows no NaN: a median over no image is null
-            self.store.write_json('metrics.json', {name: None if value != value else value for name, value in metrics.items()})
+            nan = {name for name, value in metrics.items() if isinstance(value, float) and math.isnan(value)}
+            self.store.write_json('metrics.json', metrics | dict.fromkeys(nan))
             _print_table(metrics, self.store.work_dir)
         return metrics
 
@@ -181,8 +191,7 @@ class AttackValLoop(ValLoop):
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
         dataset = self.dataloader.dataset
-        keys = {sample_key(dataset.get_data_info(index)) for index in range(len(dataset))}
-        metrics = _scores(self.evaluator, self.attacked_evaluator, dataset, keys)
+        metrics = _scores(self.evaluator, self.attacked_evaluator, dataset, _keys(dataset))
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
@@ -196,6 +205,10 @@ class AttackValLoop(ValLoop):
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.attacked_evaluator.process(data_samples=self.runner.model.val_step(adversarial), data_batch=adversarial)
         self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+
+def _keys(dataset) -> set[str]:
+    return {sample_key(dataset.get_data_info(index)) for index in range(len(dataset))}
 
 
 def _scores(clean: Evaluator, attacked: Evaluator, dataset, keys: set[str]) -> dict:
@@ -251,7 +264,9 @@ def summarize(records: list[Record]) -> dict:
 
 def _number(value):
     """A metric as JSON can hold it: mmseg's are numpy's float32, of which the shortest decimal is meant."""
-    return float(str(value)) if isinstance(value, np.floating) else value
+    if isinstance(value, np.floating):
+        return float(str(value))
+    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
 
 
 def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:
@@ -265,7 +280,7 @@ def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:
 def _print_table(metrics: dict, work_dir) -> None:
     table = Table('metric', 'clean', 'adversarial')
     for name, value in metrics.items():
-        if name.startswith('clean/'):
+        if name.startswith('clean/') and not isinstance(value, list):
             table.add_row(name.removeprefix('clean/'), _show(value), _show(metrics.get(name.replace('clean/', 'adv/', 1))))
     table.add_section()
     for name, value in metrics.items():

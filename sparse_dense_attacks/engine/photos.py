@@ -1,4 +1,5 @@
 """A folder of photos without labels in place of a config's test data."""
+import colorsys
 from pathlib import Path
 
 from mmengine.config import ConfigDict
@@ -54,6 +55,9 @@ def use_photos(cfg: ConfigDict, folder: str) -> None:
     with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         kind = registry.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
     metainfo = {**getattr(kind, 'METAINFO', {}), **dataset.get('metainfo', {})}
+    if classes := metainfo.get('classes'):
+        hues = (colorsys.hsv_to_rgb(i / len(classes), 0.7, 0.9) for i in range(len(classes)))
+        metainfo.setdefault('palette', [[round(255 * value) for value in colour] for colour in hues])  # mmseg draws with it
     pipeline = [step for step in dataset.pipeline if 'Annotations' not in str(step.type)]
     cfg.test_dataloader.dataset = dict(type='PhotoFolder', folder=folder, pipeline=pipeline, metainfo=metainfo)
     cfg.test_evaluator = []

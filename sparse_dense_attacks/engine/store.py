@@ -6,13 +6,14 @@
     metrics.json    summary, rewritten at the end
 """
 import contextlib
+import hashlib
 import json
 import os
-import re
 import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -106,7 +107,7 @@ class ResultStore:
         (self.work_dir / 'images').mkdir()
 
     def _read(self) -> dict[str, Record]:
-        """Finished records; a last line torn by a killed run is cut off."""
+        """Finished records; a last line torn by a killed run is cut off, one whose PNG is gone does not count."""
         path = self.work_dir / 'records.jsonl'
         if not path.exists():
             return {}
@@ -118,7 +119,8 @@ class ResultStore:
                     break
                 whole += len(line)
                 record = Record(**json.loads(line))
-                found[record.key] = record
+                if record.skipped or (self.work_dir / record.file).is_file():
+                    found[record.key] = record
         return found
 
     def add(self, record: Record, image: np.ndarray | None = None) -> Record:
@@ -156,8 +158,9 @@ class ResultStore:
 
 
 def file_name(key: str) -> str:
-    """A key as a file name; keys that differ give names that differ."""
-    return re.sub(r'[^A-Za-z0-9._-]', lambda m: f'%{ord(m[0]):02X}', key)
+    """A key as a file name that every file system takes; keys that differ give names that differ."""
+    name = quote(key, safe='', errors='surrogateescape')
+    return name if len(name) <= 200 else f'{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}'
 
 
 @contextlib.contextmanager

@@ -64,7 +64,7 @@ class AttackVisualizationHook(Hook):
             path = Path(runner.work_dir) / 'pictures' / f'{file_name(key)}.png'
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(path)
-            runner.visualizer.add_image(f'attack/{key}', picture, self.drawn)
+            runner.visualizer.add_image(f'attack_{path.stem}', picture, self.drawn)
 
     def _enlarge(self, image: np.ndarray) -> np.ndarray:
         factor = self._factor(image)
@@ -87,6 +87,7 @@ class AttackVisualizationHook(Hook):
             sample.pred_sem_seg = PixelData(data=F.interpolate(classes[None].float(), image.shape[:2])[0].long())
         if hasattr(self.painter, 'visualize_cls'):  # mmpretrain's visualizer has a method for each of its tasks
             return self.painter.visualize_cls(image, sample)
+        self.painter.set_image(image)  # which mmengine's own visualizer leaves as it is
         self.painter.add_datasample('attack', image, sample, draw_gt=False, **options)
         return self.painter.get_image()
 
