@@ -97,6 +97,12 @@ def test_metrics_that_are_tables_are_stored_and_not_printed(tmp_path, capfd):
     assert 'confusion_matrix' not in capfd.readouterr().out
 
 
+def test_clean_and_adversarial_predictions_are_dumped_side_by_side(tmp_path):
+    run('spgd_faster_rcnn', tmp_path / 'run', options=[f'test_evaluator.outfile_prefix={tmp_path}/dumped'])
+    clean, adversarial = ((tmp_path / name).read_text() for name in ('clean_dumped.bbox.json', 'dumped.bbox.json'))
+    assert json.loads(clean) != json.loads(adversarial)
+
+
 @pytest.mark.parametrize(('one', 'other'), [('a/b', 'a%2Fb'), ('IMG–1', 'IMG 131'), ('图' * 100, '图' * 99 + '片'),
                                             ('x' * 300, 'x' * 301)])
 def test_keys_of_all_kinds_become_file_names(tmp_path, one, other):

@@ -4,6 +4,7 @@ import copy
 import math
 import statistics
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class AttackLoop(TestLoop):
     def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
                  max_forwards: int | None = None, where: str | dict = 'anywhere', victim: dict | None = None,
                  resume: bool = False, run_info: dict | None = None):
-        clean_evaluator = copy.deepcopy(evaluator)
+        clean_evaluator = _apart(evaluator, 'clean')
         super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
         self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
@@ -176,7 +177,7 @@ class AttackValLoop(ValLoop):
 
     def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
                  max_forwards: int | None = None, where: str | dict = 'anywhere', victim: dict | None = None):
-        attacked_evaluator = copy.deepcopy(evaluator)
+        attacked_evaluator = _apart(evaluator, 'adv')
         super().__init__(runner, dataloader, evaluator)
         self.attacked_evaluator: Evaluator = runner.build_evaluator(attacked_evaluator)
         self.attacked_evaluator.dataset_meta = self.evaluator.dataset_meta
@@ -205,6 +206,17 @@ class AttackValLoop(ValLoop):
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         self.attacked_evaluator.process(data_samples=self.runner.model.val_step(adversarial), data_batch=adversarial)
         self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+
+def _apart(evaluator: Evaluator | dict | list, name: str) -> Evaluator | dict | list:
+    """A second evaluator like the first, whose metrics dump what they dump into files of their own."""
+    evaluator = copy.deepcopy(evaluator)
+    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        for option in {'outfile_prefix', 'out_file_path', 'output_dir'} & set(metric if isinstance(metric, dict) else ()):
+            if metric[option]:
+                path = Path(metric[option])
+                metric[option] = str(path.with_name(f'{name}_{path.name}'))
+    return evaluator
 
 
 def _keys(dataset) -> set[str]:
@@ -270,9 +282,12 @@ def _number(value):
 
 
 def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:
-    """Score a subset of COCO as that subset: CocoMetric otherwise counts every image of the annotation file it has not seen."""
+    """Score a subset of COCO or LVIS as that subset: otherwise their metrics count every image of the annotation file as missed.
+
+    Others look at what they were shown only.
+    """
     for metric in evaluator.metrics:
-        if getattr(metric, '_coco_api', None) is not None:
+        if any(getattr(metric, api, None) is not None for api in ('_coco_api', '_lvis_api')):
             ids = (dataset.get_data_info(i)['img_id'] for i in range(len(dataset)))
             metric.img_ids = [i for i in ids if str(i) in keys]
 
