@@ -11,6 +11,26 @@ MODEL, IMAGES = Net(gain=0.3), pictures(7, 3, 5, 7, seed=3)
 LABELS = MODEL(IMAGES).argmax(1)
 
 
+BATCH = dict(inputs=IMAGES, data_samples=LABELS)
+
+
+class Library:
+    """A victim of another library's batches."""
+    task = 'classification'
+
+    def session(self):
+        return TorchClassifier(MODEL).session()
+
+    def open(self, data_batch):
+        return TorchClassifier(MODEL).open(data_batch['inputs'], data_batch['data_samples'])
+
+
+class Tuple(nn.Module):
+
+    def forward(self, x):
+        return MODEL(x), x
+
+
 def same(first, second):
     fields = ('images', 'success', 'l0_pixels', 'forwards')
     return all(torch.equal(getattr(first, name), getattr(second, name)) for name in fields)
@@ -43,6 +63,13 @@ def test_region_keys_and_batch_of_none():
     assert len(attack(MODEL, IMAGES[:0], LABELS[:0], 'sparse_pgd', k=3).images) == 0
 
 
+def test_region_of_a_batch_of_another_library():
+    region = torch.zeros(7, 1, 5, 7, dtype=torch.bool)
+    region[..., :2, :] = True
+    assert same(attack(Library(), BATCH, attack='sparse_pgd', k=3, steps=10, region=region),
+                attack(MODEL, IMAGES, LABELS, 'sparse_pgd', k=3, steps=10, region=region))
+
+
 def test_model_is_as_before_and_gradients_may_be_off():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout())
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -59,6 +86,24 @@ def test_model_is_as_before_and_gradients_may_be_off():
     ((MODEL, IMAGES, LABELS, 'sparse_pgd'), dict(kay=5), "no argument 'kay'"),
     ((MODEL, IMAGES, LABELS, 'sparse_pgd'), dict(goal=Vanish()), 'Vanish is a goal of detection, but the model'),
     ((MODEL, IMAGES * 255, LABELS), {}, r'expected \[0, 1\]'),
+    ((MODEL, list(IMAGES), LABELS), {}, r'images: TorchClassifier takes a tensor \(B, C, H, W\), found list of 7'),
+    ((MODEL, IMAGES[0], LABELS), {}, r'found torch.float32 \(3, 5, 7\)'),
+    ((MODEL, dict(inputs=IMAGES), LABELS), {}, 'images: TorchClassifier takes a tensor .*, found dict of 1'),
+    ((MODEL, IMAGES, LABELS.tolist()), {}, r'labels: expected a tensor with one entry per image \(7\), found list of 7'),
+    ((MODEL, IMAGES, LABELS[:6]), {}, r'labels: .* \(7\), found torch.int64 \(6,\)'),
+    ((MODEL, IMAGES, LABELS.repeat(2)), {}, r'labels: .* \(7\), found torch.int64 \(14,\)'),
+    ((MODEL, IMAGES, LABELS), dict(keys='ab'), r'keys: expected one id per image \(7\), found list of 2'),
+    ((MODEL, IMAGES, LABELS), dict(region=torch.ones(8, 1, 5, 7).bool()), r'region: .* \(7\), found torch.bool \(8, 1, 5, 7\)'),
+    ((MODEL, IMAGES, LABELS), dict(batch_size=0), 'batch_size = 0, expected an int >= 1'),
+    ((Tuple(), IMAGES, LABELS), {}, r'the model gives tuple for 1 images, expected logits \(1, classes\)'),
+    ((TorchClassifier(Tuple(), reference='prediction'), IMAGES), {}, 'the model gives tuple for 7 images'),
+    ((nn.Identity(), IMAGES, LABELS), {}, r'the model gives a tensor \(1, 3, 5, 7\) for 1 images'),
+    ((Library(), IMAGES), {}, r'images: Library takes a batch \(dict\) of .*, found torch.float32'),
+    ((Library(), BATCH, LABELS), {}, 'labels: Library has no use for it'),
+    ((Library(), BATCH), dict(keys=range(7)), 'keys: Library has no use for it'),
+    ((Library(), BATCH), dict(targets=LABELS), 'targets: Library has no use for it'),
+    ((Library(), BATCH), dict(batch_size=3), 'batch_size: Library has no use for it'),
+    ((Library(), BATCH), dict(region=torch.ones(7, 5, 7).bool()), r'region: expected a bool tensor \(7, 1, 5, 7\), found'),
 ])
 def test_bad_input_is_one_clear_line(arguments, options, message):
     with pytest.raises(InputError, match=message) as error:

@@ -121,6 +121,13 @@ def test_a_csv_file_without_the_column_is_refused(nips):
         Targeted(nips, target_column='Target')
 
 
+def test_a_csv_file_that_is_no_utf_8_is_refused(tmp_path):
+    path = tmp_path / 'latin.csv'
+    path.write_bytes('ImageId,TargetClass\nmüde,1\n'.encode('latin-1'))
+    with pytest.raises(InputError, match='latin.csv is no UTF-8 text'):
+        Targeted(str(path))
+
+
 @pytest.mark.parametrize(('target', 'message'), [
     (None, 'Targeted without targets: set its target'),
     (4, "image 'd/a.png' has target 4, but the model's classes are 0 to 3"),

@@ -19,7 +19,7 @@ pytest.importorskip('mmdet', reason='the engine tests attack an mmdet detector',
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
+from sparse_dense_attacks.engine import Record, ResultStore, launch  # noqa: E402
 from sparse_dense_attacks.engine.data import from_picture, loads_annotations_first, to_picture  # noqa: E402
 from sparse_dense_attacks.engine.launch import attack_from_command_line, find_weights, main, prepare  # noqa: E402
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
@@ -299,6 +299,11 @@ def test_record_round_trips_through_json():
     (['test_dataloader.dataset.metainfo.classes=one,two'], 'the model has 6 classes, the data set 2'),
     (['test_dataloader=None'], "has no 'test_dataloader'"),
     (['model.backbone.depth=34'], 'do not fit the config'),
+    (['attack.k'], '--cfg-options attack.steps=3 test_dataloader.num_workers=0 attack.k: expected KEY=VALUE'),
+    (['attack.k=[1,2'], 'expected KEY=VALUE, such as attack.k=500, and closed brackets'),
+    (['wher=inside'], "--cfg-options wher: nothing reads a top-level 'wher'"),
+    (['seeed=3'], "did you mean 'seed'?"),
+    (['attack=5'], "has no top-level 'attack'"),
 ])
 def test_bad_options_give_one_line_and_status_2(tmp_path, capfd, change, message):
     assert main(attack_from_command_line, arguments(tmp_path, options=change)) == 2
@@ -334,6 +339,49 @@ def test_a_pipeline_without_annotations_is_refused(tmp_path, capfd):
     argv = [str(config), '--work-dir', str(tmp_path / 'run'), '--limit', '1']
     assert main(attack_from_command_line, argv) == 2
     assert 'add LoadAnnotations' in capfd.readouterr().err
+
+
+def test_what_a_config_file_raises_is_one_line_that_names_the_file(tmp_path, capfd):
+    config = tmp_path / 'config.py'
+    config.write_text('model = undefined_thing\n')
+    assert main(attack_from_command_line, [str(config)]) == 2
+    assert f"error: config {config}: NameError: name 'undefined_thing' is not defined" in capfd.readouterr().err
+
+
+def test_a_goal_by_name_in_the_config_of_a_resumed_training(tmp_path):
+    """Training writes ``resume = True`` into the config it keeps; our weights hold no epoch to resume."""
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = ['{CONFIG}']\ngoal = 'vanish'\nresume = True\n")
+    attack_from_command_line([str(config), *arguments(tmp_path / 'run', limit=1)[1:]])
+    run_info = json.loads((tmp_path / 'run/run.json').read_text())
+    assert run_info['identity']['goal']['type'] == 'Vanish'
+
+
+@pytest.mark.parametrize(('dataset', 'option'), [
+    ("dict(_delete_=True, type='ConcatDataset', datasets=[dict(type='A'), dict(type='B')])", 'datasets.0.indices=2'),
+    ("dict(_delete_=True, type='RepeatDataset', times=2, dataset=dict(type='A'))", 'dataset.indices=2')])
+def test_limit_names_the_way_to_cut_a_wrapped_data_set(tmp_path, capfd, dataset, option):
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = ['{CONFIG}']\ntest_dataloader = dict(dataset={dataset})\n")
+    assert main(attack_from_command_line, [str(config), '--limit', '2']) == 2
+    assert f'--cfg-options test_dataloader.dataset.{option}\n' in capfd.readouterr().err
+
+
+def test_photos_need_no_evaluator(finished, tmp_path):
+    runner = prepare(arguments(tmp_path, '--images', str(finished[0] / 'images'), limit=1, options=['test_evaluator=None']))
+    assert len(runner.test_loop.dataloader.dataset) == 1
+
+
+def test_a_full_disk_names_the_work_dir(monkeypatch, capfd):
+    class Full:
+        work_dir = 'work_dirs/full'
+
+        def test(self):
+            raise OSError(28, 'No space left on device')  # as write() does, without a file name
+
+    monkeypatch.setattr(launch, 'prepare', lambda argv: Full())
+    assert main(attack_from_command_line, []) == 2
+    assert 'disk full (work_dirs/full); all finished images are safe' in capfd.readouterr().err
 
 
 def test_zoo_names_resolve_to_urls():

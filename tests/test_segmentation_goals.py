@@ -358,8 +358,9 @@ def test_names_without_a_model_that_knows_them():
 
 
 @pytest.mark.parametrize('image, message', [
-    (None, "no label map '.*0.png', or no PNG"),
-    (b'text', "no label map '.*0.png', or no PNG"),
+    (None, "no label map '.*0.png', or no readable PNG"),
+    (b'text', "no label map '.*0.png', or no readable PNG"),
+    (torch.arange(4096).remainder(251).to(torch.uint8), "no label map '.*0.png', or no readable PNG"),
     (Image.new('L', (2, 1)), r'is \(1, 2\), the ground truth \(1, 1\)'),
     (Image.new('RGB', (1, 1)), 'has mode RGB, expected class indices'),
     (Image.new('L', (1, 1), 2), r'holds 2, but the model has 2 classes \(0 to 1\), and 255 is for'),
@@ -367,6 +368,9 @@ def test_names_without_a_model_that_knows_them():
 def test_bad_label_maps(image, message, tmp_path):
     if isinstance(image, bytes):
         (tmp_path / '0.png').write_bytes(image)
+    elif isinstance(image, torch.Tensor):  # the file ends early
+        Image.fromarray(image.view(64, 64).numpy()).save(tmp_path / '0.png')
+        (tmp_path / '0.png').write_bytes((tmp_path / '0.png').read_bytes()[:100])
     elif image:
         image.save(tmp_path / '0.png')
     with pytest.raises(InputError, match=message):

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,27 @@ def test_report_of_a_finished_run(finished, tmp_path, capsys):
     assert table[-1] == ('| run | SigmaZero | Vanish | 3 | 0.667 | 22.5 | mAP 0.500 -> 0.250 '
                          '| 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
     assert (tmp_path / 'out/curves.png').stat().st_size > 1000 and 'report.md' in capsys.readouterr().out
+
+
+def test_report_keeps_runs_of_one_name_apart(finished, tmp_path, monkeypatch):
+    (tmp_path / 'b').mkdir()
+    finished.rename(tmp_path / 'b/run')
+    shutil.copytree(tmp_path / 'b/run', tmp_path / 'a/run')
+    shutil.copytree(tmp_path / 'b/run', tmp_path / 'other')
+    report, drawn = tool('report'), []
+    monkeypatch.setattr(report, 'draw_curves', lambda curves, *_: drawn.extend(curves))
+    folders = ['a/run', 'b/run', 'other', 'b/../other']
+    report.run([*(str(tmp_path / folder) for folder in folders), '--out', str(tmp_path / 'out')])
+    rows = [line.split(' | ')[0] for line in (tmp_path / 'out/report.md').read_text().splitlines()[4:]]
+    assert drawn == ['a/run', 'b/run', 'other'] and rows == ['| a/run', '| b/run', '| other']
+
+
+def test_report_passes_over_what_is_no_run(finished, tmp_path, capsys):
+    for _ in range(2):  # the second time its own output is there too
+        (tmp_path / 'training').mkdir(exist_ok=True)
+        tool('report').run([*map(str, sorted(tmp_path.iterdir())), '--out', str(tmp_path / 'report')])
+    note = capsys.readouterr().err.splitlines()[-1]
+    assert note == f'note: passed over without a run.json: {tmp_path / "report"}, {tmp_path / "training"}'
 
 
 def test_report_refuses_a_folder_without_a_run(tmp_path):

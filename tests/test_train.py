@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip('mmpretrain', reason='the tool is tested with the demo classifier', exc_type=ImportError)
 
+from matplotlib.axes import Axes
 from PIL import Image
 
 from sparse_dense_attacks import InputError
@@ -97,10 +98,17 @@ def test_validation_leaves_the_model_as_it_was(tmp_path):
     ([CONFIG, '--cfg-options', 'val_cfg.goal.type=Vanish'], 'Vanish is a goal of detection, but the model does classification'),
     pytest.param([CONFIG, '--amp'], 'mixed precision needs a GPU',
                  marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')),
-    ([CONFIG, '--cfg-options', 'model.type=Classifer'], 'cannot build the run')])
+    ([CONFIG, '--cfg-options', 'model.type=Classifer'], 'cannot build the run'),
+    ([CONFIG, '--cfg-options', 'train_dataloader.dataset.pipeline.0.type=LoadImage'], f'of {CONFIG}: KeyError'),
+    ([CONFIG, '--cfg-options', 'val_dataloader.dataset.pipeline.0.type=LoadImage'], f'of {CONFIG}: KeyError')])
 def test_bad_input_is_one_line_and_status_2(argv, message, tmp_path, capfd):
     assert main(train_from_command_line, [argv[0], '--work-dir', str(tmp_path), *argv[1:]]) == 2
     assert message in capfd.readouterr().err
+
+
+def test_options_of_an_attack_mean_nothing_to_a_training(tmp_path):
+    with pytest.raises(InputError, match="nothing reads a top-level 'where'"):
+        prepare_training([CONFIG, '--work-dir', str(tmp_path), '--cfg-options', 'where=inside'])
 
 
 def test_nothing_to_resume(tmp_path):
@@ -122,3 +130,11 @@ def test_curves_of_metrics_without_a_value_are_left_out(tmp_path):
         draw_validations(history, tmp_path / f'{name}.png')
     with Image.open(tmp_path / 'two.png') as two:
         assert two.width < 600
+
+
+def test_curves_of_metrics_that_not_every_validation_has(tmp_path, monkeypatch):
+    drawn, plot = [], Axes.plot
+    monkeypatch.setattr(Axes, 'plot', lambda *args, **options: drawn.append(args[1:]) or plot(*args, **options))
+    draw_validations([{'iter': 1, 'clean/old': 3., 'adv/old': 2., 'clean/a': 1., 'adv/a': 0.5},
+                      {'iter': 2, 'clean/a': 0.9, 'adv/a': 0.6, 'clean/new': 0.1, 'adv/new': 0.}], tmp_path / 'curves.png')
+    assert drawn == [((1,), (3.,)), ((1,), (2.,)), ((1, 2), (1., 0.9)), ((1, 2), (0.5, 0.6)), ((2,), (0.1,)), ((2,), (0.,))]

@@ -28,20 +28,25 @@ def run(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     column = 'groups' if args.unit == 'groups' else f'l0_{args.unit}'
 
+    runs = list(dict.fromkeys(folder.resolve() for folder in args.work_dirs if (folder / 'run.json').is_file()))
+    others = ', '.join(str(folder) for folder in args.work_dirs if folder.resolve() not in runs)
+    if not runs:
+        raise InputError(f'{others} holds no run (no run.json); expected the work_dir of tools/attack.py')
+    if others:
+        Console(stderr=True).print(f'note: passed over without a run.json: {others}', soft_wrap=True, markup=False)
     lines, curves = [], {}
-    for folder in args.work_dirs:
-        if not (folder / 'run.json').is_file():
-            raise InputError(f'{folder} holds no run (no run.json); expected the work_dir of tools/attack.py')
+    for folder in runs:
         run_info = json.loads((folder / 'run.json').read_text())
         metrics = json.loads((folder / 'metrics.json').read_text()) if (folder / 'metrics.json').is_file() else {}
         records = [r for r in ResultStore(folder).reload() if r.success is not None and r.clean_correct]
         sizes, success = [getattr(r, column) for r in records], [r.success for r in records]
-        curves[folder.name] = sizes, success
+        label = _label(folder, runs)
+        curves[label] = sizes, success
         broken = [size for size, broken in zip(sizes, success, strict=True) if broken]
         scores = [f'{name.removeprefix("clean/")} {value:.3f} -> {metrics["adv/" + name.removeprefix("clean/")]:.3f}'
                   for name, value in metrics.items() if name.startswith('clean/') and isinstance(value, float)][:2]
         identity = run_info.get('identity', {})
-        lines.append([folder.name, *(_type(identity.get(part)) for part in ('attack', 'goal')), str(len(records)),
+        lines.append([label, *(_type(identity.get(part)) for part in ('attack', 'goal')), str(len(records)),
                       f'{len(broken) / len(records):.3f}' if records else '-',
                       f'{statistics.median(broken):g}' if broken else '-', ', '.join(scores) or '-',
                       *(f'{rate:.2f}' for rate in success_at(BUDGETS, sizes, success))])
@@ -59,6 +64,12 @@ def run(argv: list[str] | None = None) -> None:
     console = Console()
     console.print(table)
     console.print(f'table in {args.out / "report.md"}, chart in {args.out / "curves.png"}', soft_wrap=True)
+
+
+def _label(folder: Path, folders: list[Path]) -> str:
+    """The shortest end of a path that none of the other paths has."""
+    ends = [folder.parts[-length:] for length in range(1, len(folder.parts) + 1)]
+    return str(Path(*next(end for end in ends if sum(other.parts[-len(end):] == end for other in folders) == 1)))
 
 
 def _type(described) -> str:

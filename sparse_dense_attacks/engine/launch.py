@@ -1,5 +1,6 @@
 """From a command line to a finished run: what tools/attack.py does."""
 import argparse
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -20,7 +21,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from rich.console import Console
 
 from ..errors import InputError
-from ..registry import ATTACKS, GOALS
+from ..registry import ATTACKS, GOALS, nearest
 from .attacker import Attacker
 from .photos import use_photos
 
@@ -28,6 +29,11 @@ __all__ = ['attack_from_command_line', 'load_config', 'main']
 
 # Failures of mmengine, mmcv and the model libraries that mean a wrong config rather than a bug of theirs or ours.
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError, ImportError, SyntaxError)
+_OPTIONS = ('seed', 'eight_bit', 'max_forwards', 'where', 'victim')  # top-level keys of a config that AttackLoop takes
+# What mmengine's Runner looks up in a config beside its own arguments.
+_RUNNER_KEYS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
+                'sync_bn')
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv', 'mmdet', 'onedl-mmdetection',
              'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain', 'sparse-dense-attacks')
 
@@ -41,9 +47,9 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
         console.print(f'error: {error}', markup=False)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _DISK_FULL:
             raise
-        console.print(f'error: disk full ({error.filename}); {kept}: free some space and add --resume')
+        console.print(f'error: disk full ({error.filename or "where results go"}); {kept}: free some space and add --resume')
         return 2
     except KeyboardInterrupt:
         console.print(f'stopped; {kept}: add --resume to go on')
@@ -53,7 +59,9 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
 
 def attack_from_command_line(argv: list[str] | None = None) -> dict:
     """Attack as the arguments say and return the metrics."""
-    return prepare(argv).test()
+    runner = prepare(argv)
+    with writing_to(runner.work_dir):
+        return runner.test()
 
 
 def prepare(argv: list[str] | None = None) -> Runner:
@@ -69,12 +77,13 @@ def prepare(argv: list[str] | None = None) -> Runner:
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     args = parser.parse_args(argv)
 
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, ('attack', 'goal', 'pictures', *_OPTIONS))
     for key, example in (('attack', "dict(type='SparsePGD', k=0.01)"), ('goal', "dict(type='Vanish')")):
-        if key not in cfg:
+        if not isinstance(cfg.get(key), dict | str):
             raise InputError(f"{args.config} has no top-level '{key}', for example {key} = {example}")
-    attack, goal = ATTACKS.build(cfg.attack.to_dict()), GOALS.build(cfg.goal.to_dict())
-    for key in ('model', 'test_dataloader', 'test_evaluator'):
+    given = cfg.to_dict()
+    attack, goal = ATTACKS.build(given['attack']), GOALS.build(given['goal'])
+    for key in ('model', 'test_dataloader', *(() if args.images else ('test_evaluator',))):
         if cfg.get(key) is None:
             raise InputError(f"{args.config} has no '{key}': take it from the model's own test config (_base_ = [...])")
     if args.images:
@@ -82,14 +91,19 @@ def prepare(argv: list[str] | None = None) -> Runner:
     if args.limit is not None:
         if args.limit < 1:
             raise InputError(f'--limit {args.limit}: expected at least one image')
-        cfg.test_dataloader.dataset.indices = args.limit
+        dataset = cfg.test_dataloader.dataset
+        if 'datasets' in dataset or 'dataset' in dataset:  # mmengine's wrappers take no indices
+            raise InputError(f"--limit cannot cut a {dataset.type}: set 'indices' of the data sets within instead, for example "
+                             f"--cfg-options test_dataloader.dataset.{'datasets.0' if 'datasets' in dataset else 'dataset'}"
+                             f'.indices={args.limit}')
+        dataset.indices = args.limit
     check_device(args.device)
 
     weights = find_weights(args.checkpoint or cfg.get('load_from'))
     cfg.load_from = weights
-    cfg.launcher = args.launcher
+    cfg.resume, cfg.launcher = False, args.launcher  # a resumed training's config resumes; ours is --resume
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    options = {name: cfg.pop(name) for name in ('seed', 'eight_bit', 'max_forwards', 'where', 'victim') if name in cfg}
+    options = {name: cfg.pop(name) for name in _OPTIONS if name in cfg}
     pictures = cfg.pop('pictures', 8)
     digest = file_digest(weights) if weights else 'random weights'
     dataset = {name: value for name, value in cfg.test_dataloader.dataset.to_dict().items() if name != 'indices'}
@@ -122,12 +136,34 @@ def common_arguments(description: str, config: str) -> argparse.ArgumentParser:
     parser.add_argument('--checkpoint', help='weights: a file, a URL, a zoo name such as mmdet::faster-rcnn_r50_fpn_1x_coco, or '
                         "'none' for random weights; default: the config's load_from")
     parser.add_argument('--work-dir', help="where results go; default: the config's, or work_dirs/<name of the config>")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for example attack.k=500')
+    parser.add_argument('--cfg-options', nargs='+', action=_KeyValues, metavar='KEY=VALUE', help='for example attack.k=500')
     parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
+
+
+class _KeyValues(DictAction):
+    """Answers with one line where mmengine's action fails on what it cannot split."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:
+            raise InputError(f"--cfg-options {' '.join(values)}: expected KEY=VALUE, such as attack.k=500, and closed "
+                             'brackets') from error
+
+
+@contextlib.contextmanager
+def writing_to(work_dir: str):
+    """A write to a full disk names no file; let it name the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            error.filename = error.filename or work_dir
+        raise
 
 
 def check_device(device: str | None) -> None:
@@ -148,20 +184,30 @@ def opened(argv: list[str]) -> tuple[Attacker, list[dict]]:
     return loop.attacker, list(loop.dataloader)
 
 
-def load_config(path: str, options: dict | None = None) -> Config:
+def load_config(path: str, options: dict | None = None, own: tuple[str, ...] = ()) -> Config:
     """Read a config and apply ``--cfg-options``.
 
+    Args:
+        path: the config.
+        options: values by dotted key.
+        own: top-level keys that options may add, besides those that mmengine's Runner knows.
+
     Raises:
-        InputError: no such file, or it cannot be read as a config.
+        InputError: no such file, it cannot be read as a config, or an option that nothing would read.
     """
     if not Path(path).is_file():
         raise InputError(f'no config file {path}; ours are in configs/')
     try:
         cfg = Config.fromfile(path)
+        known = {*cfg, *own, *inspect.signature(Runner).parameters, *_RUNNER_KEYS}
+        for key in options or {}:
+            first = key.partition('.')[0]
+            if first not in known:
+                raise InputError(f"--cfg-options {key}: nothing reads a top-level '{first}' in {path}, {nearest(first, known)}")
         cfg.merge_from_dict(options or {})
     except InputError:
         raise
-    except CONFIG_ERRORS as error:
+    except Exception as error:  # a config is Python code and can raise anything
         raise InputError(f'config {path}: {type(error).__name__}: {one_line(error)}') from error
     return cfg
 
@@ -208,7 +254,7 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
     """Refuse weights that do not fit: mmengine would load what fits and only warn about the rest.
 
     Raises:
-        InputError: unreadable file, missing, superfluous or misshapen entries.
+        InputError: unreadable file, missing or misshapen entries. Superfluous ones, such as another head, are never loaded.
     """
     if path is None:
         Console(stderr=True).print('warning: attacking random weights', style='yellow')

@@ -5,14 +5,16 @@ import torch
 from mmengine.runner import Runner
 
 from ..errors import InputError
-from .launch import CONFIG_ERRORS, check_device, check_ops, common_arguments, find_weights, load_config, one_line
+from .launch import CONFIG_ERRORS, check_device, check_ops, common_arguments, find_weights, load_config, one_line, writing_to
 
 __all__ = ['prepare_training', 'train_from_command_line']
 
 
 def train_from_command_line(argv: list[str] | None = None) -> torch.nn.Module:
     """Train as the arguments say and return the model."""
-    return prepare_training(argv).train()
+    runner = prepare_training(argv)
+    with writing_to(runner.work_dir):
+        return runner.train()
 
 
 def prepare_training(argv: list[str] | None = None) -> Runner:
@@ -45,10 +47,11 @@ def prepare_training(argv: list[str] | None = None) -> Runner:
         check_ops()
     try:
         runner = Runner.from_cfg(cfg)
+        if args.device:
+            runner.model.to(args.device)
+        _ = runner.train_loop, runner.val_loop  # built here, so that a wrong data set is reported as such
     except InputError:
         raise
     except CONFIG_ERRORS as error:
         raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {one_line(error)}') from error
-    if args.device:
-        runner.model.to(args.device)
     return runner

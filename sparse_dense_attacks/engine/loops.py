@@ -105,7 +105,9 @@ class AttackLoop(TestLoop):
     def _predict(self, data_batch: dict) -> list:
         try:
             return self.runner.model.test_step(data_batch)
-        except AssertionError as error:  # mmseg's answer to images of several sizes
+        except AssertionError as error:  # the libraries' terse answer to what they cannot take
+            with self.attacker.victim.session():
+                self.attacker.victim.open(data_batch)  # says what a sample lacks
             if len({image.shape for image in data_batch['inputs']}) > 1:
                 raise InputError('this model takes batches of images of one size: set test_dataloader.batch_size=1') from error
             raise

@@ -63,13 +63,15 @@ def draw_validations(history: Sequence[Mapping[str, float]], path: str | Path) -
     from matplotlib.figure import Figure
 
     # COCO's metric of an object size that does not occur is -1
-    names = [name.removeprefix('adv/') for name, value in history[-1].items() if name.startswith('adv/') and value >= 0]
+    names = dict.fromkeys(name.removeprefix('adv/') for one in history for name, value in one.items()
+                          if name.startswith('adv/') and value >= 0)
     columns, rows = min(len(names), 3) or 1, -(-len(names) // 3) or 1
     figure = Figure(figsize=(4.5 * columns, 3.6 * rows), layout='constrained')
     for index, name in enumerate(names, start=1):
         axes = figure.add_subplot(rows, columns, index)
         for prefix, label in (('clean', 'clean'), ('adv', 'under attack')):
-            axes.plot([one['iter'] for one in history], [one[f'{prefix}/{name}'] for one in history], marker='o', label=label)
+            points = [(one['iter'], one[f'{prefix}/{name}']) for one in history if one.get(f'{prefix}/{name}', -1) >= 0]
+            axes.plot(*zip(*points, strict=True), marker='o', label=label)
         axes.margins(y=0.1)
         axes.set(title=name, xlabel='training iterations', ylim=(0, None))
         axes.grid(alpha=0.3)

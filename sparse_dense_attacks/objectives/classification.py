@@ -113,7 +113,10 @@ class Targeted:
         if isinstance(self.target, Mapping):
             listed = self.target.items()
         elif isinstance(self.target, Path | str) and self.target not in RULES:
-            listed = self._rows(Path(self.target))
+            try:
+                listed = self._rows(Path(self.target))
+            except UnicodeDecodeError as error:
+                raise InputError(f'Targeted: {self.target} is no UTF-8 text ({error.reason}): save it as UTF-8') from error
         else:
             return None
         return {str(key): _class_index(key, entry) - self.offset for key, entry in listed}

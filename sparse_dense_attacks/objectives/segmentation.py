@@ -210,11 +210,11 @@ class _TargetedPixelsObjective(_PixelObjective):
 
 def _read(path: Path) -> Tensor:
     """An index image, (height, width) int64."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
     try:
         with Image.open(path) as image:
             if image.mode not in ('L', 'P'):
                 raise InputError(f"TargetedPixels: '{path}' has mode {image.mode}, expected class indices (one 8-bit channel)")
             return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).long()
-    except (FileNotFoundError, UnidentifiedImageError) as error:
-        raise InputError(f"TargetedPixels: no label map '{path}', or no PNG") from error
+    except OSError as error:
+        raise InputError(f"TargetedPixels: no label map '{path}', or no readable PNG") from error

@@ -85,12 +85,12 @@ class TorchClassifier(Classifier):
         images, region, keys = check_images(images, region, keys)
         with torch.no_grad():
             if self.reference == 'prediction':
-                logits = self.model(images)
+                logits = checked_logits(self.model, images)
                 labels = logits.argmax(1)
             elif labels is None:
                 raise InputError("no labels: give them with the images, or build the victim with reference='prediction'")
             elif len(images):
-                logits = self.model(images[:1])
+                logits = checked_logits(self.model, images[:1])
         for name, classes in (('labels', labels), ('targets', targets)):
             if classes is None:
                 continue
@@ -101,6 +101,16 @@ class TorchClassifier(Classifier):
                 raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the model has {logits.shape[1]} '
                                  'classes')
         return ClassificationScene(self.model, images, region, keys, labels, targets)
+
+
+def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """What a classifier says about a batch, (B, K), or a clear refusal."""
+    logits = model(images)
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        found = f'a tensor {tuple(logits.shape)}' if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f'the model gives {found} for {len(images)} images, expected logits ({len(images)}, classes): wrap it '
+                         'in a module that returns these alone')
+    return logits
 
 
 def check_images(images: Tensor, region: Tensor | None, keys: list | None) -> tuple[Tensor, Tensor, list]:
@@ -117,4 +127,4 @@ def check_images(images: Tensor, region: Tensor | None, keys: list | None) -> tu
     keys = list(range(len(images)) if keys is None else keys)
     if len(keys) != len(images):
         raise InputError(f'keys: expected one sample id per image ({len(images)}), found {len(keys)}')
-    return images.clamp(0, 1), region, keys
+    return images.detach().clamp(0, 1), region, keys

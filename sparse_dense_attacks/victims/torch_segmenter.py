@@ -105,8 +105,9 @@ class TorchSegmenter:
 def _logits(model: nn.Module, x: Tensor, size) -> Tensor:
     logits = model(x)
     logits = logits['out'] if isinstance(logits, dict) else logits
-    if logits.ndim != 4:
-        raise InputError(f'the model gives logits of shape {tuple(logits.shape)}, expected (B, K, height, width)')
+    if not isinstance(logits, Tensor) or logits.ndim != 4:
+        found = f'logits of shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f'the model gives {found}, expected (B, K, height, width)')
     return logits if logits.shape[2:] == size else F.interpolate(logits, size, mode='bilinear', align_corners=False)
 
 
