@@ -64,13 +64,13 @@ def test_every_candidate_changes_at_most_k_groups_inside_the_region(kernel, k):
 def test_gradients_outside_the_region_have_no_say():
     region = torch.ones(2, 1, 5, 7, dtype=torch.bool)
     region[..., 4:] = False
-    net, sign = Net(), iter(range(10 ** 6))
+    net, call = Net(), iter(range(10 ** 6))
 
     def noisy(x):
-        outside = (x * ~region).sum((1, 2, 3))
-        return net(x) + ((-1) ** next(sign) * (outside - outside.detach()))[:, None] * torch.tensor([1e3, 0, 0, 0])
+        outside = (x * ~region[:1]).sum((1, 2, 3))
+        return net(x) + (next(call) % 3 * (outside - outside.detach()))[:, None] * torch.tensor([1e3, 0, 0, 0])
 
-    plain, disturbed = (SwapPGD(k=3, steps=8, start=1., early_stop=False)(
+    plain, disturbed = (SwapPGD(k=3, steps=12, start=1., early_stop=False)(
         objective(model, pictures(2, 3, 5, 7), torch.zeros(2, dtype=torch.int64), region=region)) for model in (net, noisy))
     assert torch.equal(plain.images, disturbed.images)
 

@@ -66,7 +66,7 @@ that it shows what can be combined, not how strong it is. With a budget a cell i
 classifier) images that are broken, on 8 bits, in the images the victim got right. With the minimum question it is the share of
 images that are broken altogether, and in parentheses the median of what these needed, in pixels or in groups. Minimum attacks
 answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the minimum question under
-`BudgetSearch`. GSE and WIFGSM have {gse} and {wi_fgsm} iterations instead, and a margin scaled to `steepness=1`.
+`BudgetSearch`. Minimum attacks have {minimum} iterations, GSE {gse}; it and WIFGSM a margin scaled to `steepness=1`.
 
 Letters stand for combinations that do not exist:
 
@@ -102,10 +102,10 @@ def suite(steps: int) -> dict[str, dict[str, tuple[Attack, Attack] | str]]:
         'SparseAutoAttack': {'pixels': both(SparseAutoAttack(k=pixels['k'], **auto))} | groups(SparseAutoAttack, **auto),
         'PGD0': {'pixels': both(PGD0(**pixels))} | nothing('a'),
         'RandomPixels': {'pixels': both(RandomPixels(**pixels))} | nothing('a'),
-        'SigmaZero': least(SigmaZero, steps=steps),
-        'SigmaZero pixel': least(SigmaZero, steps=steps, unit='pixel'),
-        'ASLO': least(ASLO, steps=steps),
-        'ASLOAddOn': {'pixels': (ASLOAddOn(PGD0(**pixels)), ASLOAddOn(SigmaZero(steps=steps)))} | nothing('a'),
+        'SigmaZero': least(SigmaZero, steps=4 * steps),
+        'SigmaZero pixel': least(SigmaZero, steps=4 * steps, unit='pixel'),
+        'ASLO': least(ASLO, steps=4 * steps),
+        'ASLOAddOn': {'pixels': (ASLOAddOn(PGD0(**pixels)), ASLOAddOn(SigmaZero(steps=4 * steps)))} | nothing('a'),
         'GSE': least(GSE, iters=8 * steps, search_steps=3, mu=0.1, sigma=0.2, k_hat=4 * steps, q=0.9, steepness=1),
         'WIFGSM': least(WIFGSM, steps=4 * steps, dense_steps=2 * steps, eps=32 / 255, steepness=1),
     }
@@ -146,7 +146,8 @@ def cells(forms, objective, structure: str) -> tuple[str, str]:
         result = attack(objective, seed=0)
         counted = result.clean_correct & result.defined
         parted = question == 'budget' and result.parts.any()
-        text = f'{(result.share if parted else result.success.double())[counted].mean():.2f}'
+        share = result.share.where(attack.answers(objective, result.images), 0)  # nothing is broken with more than the budget
+        text = f'{(share if parted else result.success.double())[counted].mean():.2f}'
         sizes = (result.l0_pixels if structure == 'pixels' else result.groups)[counted & result.success]
         if question == 'minimum' and len(sizes):
             text += f' ({statistics.median(sizes.tolist()):g})'
@@ -163,7 +164,7 @@ def section(config: str, goal, objective, rows: list) -> str:
 
 def page(sections: list[str], args) -> str:
     reasons = ''.join(f'- **{letter}**: {reason}\n' for letter, reason in REASONS.items())
-    numbers = dict(images=args.images, steps=args.steps, gse=8 * args.steps, wi_fgsm=4 * args.steps)
+    numbers = dict(images=args.images, steps=args.steps, minimum=4 * args.steps, gse=8 * args.steps)
     return HEAD.format(**numbers, reasons=reasons) + '\n'.join(sections)
 
 
