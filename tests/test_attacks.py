@@ -449,6 +449,15 @@ def test_a_result_that_is_no_image_is_a_failure():
     assert result.failed.tolist() == [True, False] and not result.success.any() and torch.equal(result.images, judge.images)
 
 
+def test_an_image_without_a_finite_loss_is_none_the_victim_got_right():
+    model = Net()
+    judge = objective(lambda x: model(x) * torch.tensor([torch.nan, 1])[:len(x), None], pictures(2, 3, 4, 4),
+                      torch.tensor([0, 0]))
+    with pytest.warns(RuntimeWarning, match='not finite'):
+        result = RandomPixels(k=1, steps=1)(judge)
+    assert result.failed.tolist() == [True, False] and not result.clean_correct[0]
+
+
 @pytest.mark.parametrize('eight_bit', [True, False])
 def test_images_that_are_not_attacked_are_judged_before_and_after_rounding_too(eight_bit):
     """Class 1 from 127.3 of 255 on: the image, 127.499, is beyond it, what a PNG keeps of it, 127, is not."""

@@ -114,18 +114,6 @@ def test_keys_of_all_kinds_become_file_names(tmp_path, one, other):
     assert [int(store.image(key).max()) for key in (one, other)] == [0, 1]
 
 
-def test_an_image_without_a_finite_loss_is_none_the_victim_got_right(tmp_path):
-    weights = torch.load(ROOT / 'sparse_dense_attacks/demo/weights/resnet18.pth', map_location='cpu')
-    state = weights.get('state_dict', weights)
-    for name, value in state.items():
-        if value.is_floating_point():
-            state[name] = torch.full_like(value, torch.nan)
-    torch.save(weights, tmp_path / 'nan.pth')
-    with pytest.warns(RuntimeWarning, match='not finite'):
-        found = run('spgd_resnet18', tmp_path / 'run', '--checkpoint', str(tmp_path / 'nan.pth'))
-    assert len(found['attack/images_failed']) == 2 and not found['attack/images_right']
-
-
 # Images
 
 def test_a_batch_of_images_of_several_sizes_is_refused_before_it_is_attacked(tmp_path, capfd):

@@ -90,13 +90,13 @@ class Attack:
             usable = part.region & ~part.failed[:, None, None, None]
             adversarial[rows] = torch.where(usable, found.detach().clamp(0, 1), part.images)
 
-        success, judged = {}, to_8bit(images) if eight_bit else images  # what the clean verdict is about
+        success = {}
         for name, candidates in (('8bit', to_8bit(adversarial)), ('float', adversarial)):
             if name == 'float' and torch.equal(candidates, to_8bit(candidates)):
                 success[name] = success['8bit']
                 continue
             success[name] = clean.success.clone()
-            if len(new := (candidates != judged).flatten(1).any(1).nonzero()[:, 0].cpu()):
+            if len(new := changed_pixels(candidates, images).flatten(1).any(1).nonzero()[:, 0].cpu()):
                 with torch.no_grad():
                     success[name][new] = objective(candidates[new], new).success
         share = torch.full((len(images),), torch.nan, dtype=torch.float64)
