@@ -164,7 +164,7 @@ def test_reserved_holds_one_forward_back(plain):
     assert meter(plain.images, ALL).loss.isfinite().all()
 
 
-@pytest.mark.parametrize('budget', [0, -1])
+@pytest.mark.parametrize('budget', [0, -1, 'abc', 1.5])
 def test_budget_without_room_for_the_clean_image_is_refused(plain, budget):
     with pytest.raises(InputError, match='max_forwards'):
         MeteredObjective(plain, budget)

@@ -101,8 +101,8 @@ class MeteredObjective:
     """
 
     def __init__(self, objective: Objective, max_forwards: int | None = None):
-        if max_forwards is not None and max_forwards < 1:
-            raise InputError(f'max_forwards = {max_forwards}: expected at least 1, the look at the clean image')
+        if max_forwards is not None and (not isinstance(max_forwards, int) or max_forwards < 1):
+            raise InputError(f'max_forwards = {max_forwards}: expected at least 1 (int), the look at the clean image')
         self.objective, self.max_forwards = objective, max_forwards
         self.images, self.region, self.keys = objective.images, objective.region, objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
