@@ -61,10 +61,10 @@ REASONS = {
 
 HEAD = """# Every attack, task, goal, structure and question
 
-Made by `python tools/grid.py` on the demo models: at most {images} images and {steps} iterations for each cell, so
-that it shows what can be combined, not how strong it is. With a budget a cell is the share of objects, pixels or (of a
-classifier) images that are broken, on 8 bits, in the images the victim got right. With the minimum question it is the share of
-images that are broken altogether, and in parentheses the median of what these needed, in pixels or in groups. Minimum attacks
+Made by `python tools/grid.py` on the demo models: at most {images} images and, unless said below, {steps} iterations for each
+cell, so that it shows what can be combined, not how strong it is. With a budget a cell is the share of objects, pixels or (of
+a classifier) images that are broken, on 8 bits, in the images the victim got right. With the minimum question it is the share
+of images that are broken altogether, and in parentheses the median of what these needed, in pixels or in groups. Minimum attacks
 answer the budget question with `budget=0.1` (10 % of the values or pixels), budget attacks the minimum question under
 `BudgetSearch`. Minimum attacks have {minimum} iterations, GSE {gse}; it and WIFGSM a margin scaled to `steepness=1`.
 
