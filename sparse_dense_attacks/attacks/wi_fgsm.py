@@ -118,7 +118,10 @@ class WIFGSM(MinimumAttack):
         return best
 
     def _dense(self, objective, rows) -> tuple[Tensor, Tensor]:
-        """I-FGSM: a perturbation (B, C, H, W) within eps, the box and the region that ascends the loss. And the scale (B,)."""
+        """I-FGSM: a perturbation (B, C, H, W) within eps, the box and the region that ascends the loss.
+
+        And what the margins are multiplied by afterwards, (B,): see ``steepness``.
+        """
         x, eta, total = objective.images, torch.zeros_like(objective.images), 0
         scale = x.new_ones(len(x))
         for step in range(self.dense_steps):
