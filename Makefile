@@ -23,7 +23,7 @@ lint: env
 	$(PYTHON_ENV)/bin/python -m ruff check .
 
 doctor: env  ## is the environment sound, and if not, what repairs it
-	$(PYTHON_ENV)/bin/python tools/doctor.py
+	$(PYTHON_ENV)/bin/python sparse_dense_attacks/cli/doctor.py
 
 env:
 	@tools/setup_env.sh onedl $(PYTHON_ENV)

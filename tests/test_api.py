@@ -1,11 +1,11 @@
 """Attacks in one call."""
 import pytest
 import torch
-from helpers import Net, pictures
 from torch import nn
 
 from sparse_dense_attacks import InputError, SigmaZero, SparsePGD, Vanish, attack
 from sparse_dense_attacks.victims import TorchClassifier
+from tests.helpers import Net, pictures
 
 MODEL, IMAGES = Net(gain=0.3), pictures(7, 3, 5, 7, seed=3)
 LABELS = MODEL(IMAGES).argmax(1)

@@ -13,8 +13,8 @@ pytest.importorskip('mmengine', reason='configs are read by mmengine: make setup
 from mmengine.registry import MODELS, DefaultScope
 
 from sparse_dense_attacks import ATTACKS
+from sparse_dense_attacks.cli.common import find_weights, load_config
 from sparse_dense_attacks.engine.attacker import Attacker
-from sparse_dense_attacks.engine.launch import find_weights, load_config
 
 pytestmark = pytest.mark.openmmlab
 
@@ -26,7 +26,7 @@ SHORT = dict(steps=1, iters=1, search_steps=1, dense_steps=1)  # of each attack 
 
 @pytest.fixture(scope='module')
 def zoo_check():
-    spec = importlib.util.spec_from_file_location('zoo_check', ROOT / 'tools/zoo_check.py')
+    spec = importlib.util.spec_from_file_location('zoo_check', ROOT / 'sparse_dense_attacks/cli/zoo.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -50,7 +50,7 @@ def test_spgd_beats_both_baselines_on_resnet20(resnet):
 @pytest.mark.openmmlab
 def test_yolox_nano_loses_its_objects_to_1000_pixels(tmp_path, monkeypatch):
     pytest.importorskip('mmdet', exc_type=ImportError)
-    from sparse_dense_attacks.engine.launch import attack_from_command_line
+    from sparse_dense_attacks.cli.attack import attack_from_command_line
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv('SDA_ASSETS', str(ASSETS.resolve()))
     result = attack_from_command_line([
@@ -65,7 +65,7 @@ def test_yolox_nano_loses_its_objects_to_1000_pixels(tmp_path, monkeypatch):
 def test_the_zoo_config_attacks_random_weights(tmp_path, monkeypatch):
     """configs/coco/spgd_faster-rcnn_r50_fpn_coco.py as it is, on two small images and without its weights."""
     pytest.importorskip('mmdet', exc_type=ImportError)
-    from sparse_dense_attacks.engine.launch import attack_from_command_line
+    from sparse_dense_attacks.cli.attack import attack_from_command_line
     monkeypatch.chdir(ROOT)
     coco = ASSETS.resolve() / 'coco'
     annotations = coco / 'annotations/instances_val2017_128.json'

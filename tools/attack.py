@@ -5,7 +5,8 @@
 """
 import sys
 
-from sparse_dense_attacks.engine.launch import attack_from_command_line, main
+from sparse_dense_attacks.cli.attack import attack_from_command_line
+from sparse_dense_attacks.cli.common import main
 
 if __name__ == '__main__':
     sys.exit(main(attack_from_command_line))

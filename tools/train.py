@@ -5,8 +5,8 @@
 """
 import sys
 
-from sparse_dense_attacks.engine.launch import main
-from sparse_dense_attacks.engine.launch_training import train_from_command_line
+from sparse_dense_attacks.cli.common import main
+from sparse_dense_attacks.cli.train import train_from_command_line
 
 if __name__ == '__main__':
     sys.exit(main(train_from_command_line, kept='the last checkpoint is safe'))

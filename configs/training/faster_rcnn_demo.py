@@ -1,4 +1,4 @@
-# python tools/train_demo.py faster_rcnn
+# python tools/analysis_tools/train_demo.py faster_rcnn
 # Trains the demo detector from scratch on 3000 scenes, in ten to twenty minutes on two CPU cores.
 # Expected on the 64 unseen scenes: bbox_mAP 0.80, bbox_mAP_50 0.97. To score the weights with mmdet's own tool:
 # python $(python -c "import mmdet; print(mmdet.__path__[0])")/.mim/tools/test.py \

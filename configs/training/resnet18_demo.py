@@ -1,4 +1,4 @@
-# python tools/train_demo.py resnet18
+# python tools/analysis_tools/train_demo.py resnet18
 # Trains the demo classifier from scratch on 4000 objects; under two minutes of CPU time.
 # Expected on the 253 objects of the 64 unseen scenes: accuracy 94.9.
 _base_ = [

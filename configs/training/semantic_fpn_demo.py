@@ -1,4 +1,4 @@
-# python tools/train_demo.py semantic_fpn
+# python tools/analysis_tools/train_demo.py semantic_fpn
 # Trains the demo segmenter from scratch on 1600 scenes; 6 minutes of CPU time.
 # Expected on the 64 unseen scenes: mIoU 80.6, aAcc 97.3.
 _base_ = [

@@ -1,4 +1,4 @@
-# python tools/train_demo.py yolox
+# python tools/analysis_tools/train_demo.py yolox
 # Trains the demo YOLOX from scratch on 3000 scenes; 14 minutes of CPU time.
 # Expected on the 64 unseen scenes: bbox_mAP 0.80, bbox_mAP_50 0.97.
 _base_ = [

@@ -1,18 +1,18 @@
 """Attack cores: one file per method; they import torch only and know no task."""
 from .aslo import ASLO, ASLOAddOn
-from .auto import SparseAutoAttack
 from .base import Attack, BudgetAttack, MinimumAttack, cascade
-from .foreign import ForeignAttack
+from .budget_search import BudgetSearch
+from .foreign_attack import ForeignAttack
 from .gse import GSE
 from .pgd0 import PGD0
 from .random_pixels import RandomPixels
 from .rng import ImageRNG
-from .search import BudgetSearch
 from .sigma_zero import SigmaZero
+from .sparse_auto_attack import SparseAutoAttack
+from .sparse_pgd import SparsePGD
 from .sparse_rs import SparseRS
-from .spgd import SparsePGD
-from .structured import StructuredSparsePGD
-from .swaps import SwapPGD
+from .structured_sparse_pgd import StructuredSparsePGD
+from .swap_pgd import SwapPGD
 from .wi_fgsm import WIFGSM
 
 __all__ = ['ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Attack', 'BudgetAttack', 'BudgetSearch', 'ForeignAttack', 'ImageRNG',

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..checks import check_choice, check_number
 from ..errors import InputError
 from ..objectives.base import Objective
 from ..ops.smooth_l0 import smooth_l0
 from ..registry import ATTACKS
 from ..types import Verdict
 from .base import Attack
-from .checks import check_choice, check_number
 from .sigma_zero import SigmaZero
 
 __all__ = ['ASLO', 'ASLOAddOn']

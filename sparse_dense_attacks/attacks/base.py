@@ -8,12 +8,12 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from ..checks import check_int, check_number
 from ..errors import InputError
+from ..groups import Pixel
 from ..objectives.base import EightBit, MeteredObjective, Objective, Restricted
 from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, pixel_budget, to_8bit
-from ..ops.kernels import Pixel
 from ..types import AttackResult, Verdict
-from .checks import check_int, check_number
 from .rng import ImageRNG
 
 __all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade']

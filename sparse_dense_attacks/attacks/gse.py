@@ -5,12 +5,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..checks import check_choice, check_int, check_number
 from ..ops import changed_pixels
 from ..ops.neighbourhood import gaussian_blur, image_extent, reflected_index, windows_changed
 from ..ops.prox import critical_lambda, half_quasinorm_prox
 from ..registry import ATTACKS
 from .base import MinimumAttack
-from .checks import check_choice, check_int, check_number
 
 __all__ = ['GSE']
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import check_choice, check_int, check_number
 from ..ops.smooth_l0 import smooth_l0_grad
 from ..registry import ATTACKS
 from .base import MinimumAttack
-from .checks import check_choice, check_int, check_number
 
 __all__ = ['SigmaZero']
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops.kernels import Kernel, Pixel
+from ..groups import Kernel, Pixel
 from ..registry import ATTACKS, KERNELS, nearest
 from ..types import Verdict
 from .base import BudgetAttack

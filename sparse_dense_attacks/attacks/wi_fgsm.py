@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_choice, check_int, check_number
 from ..registry import ATTACKS
 from .base import MinimumAttack
-from .checks import check_choice, check_int, check_number
 
 __all__ = ['WIFGSM', 'gaussian_delta']
 

@@ -2,14 +2,12 @@
 from mmengine.registry import MODELS
 
 from ..models import PreActResNet
+from ..results import Record, ResultStore
+from ..victims.where import Where
 from .attacker import Attacker, Perturbed
-from .hooks import AttackHook
+from .hooks import AdversarialTrainingHook, AttackHook, AttackVisualizationHook, ValidationCurveHook
 from .loops import AttackLoop, AttackValLoop
 from .photos import PhotoFolder
-from .store import Record, ResultStore
-from .training import AdversarialTrainingHook
-from .visualization import AttackVisualizationHook, ValidationCurveHook
-from .where import Where
 
 __all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop', 'AttackVisualizationHook', 'Attacker',
            'Perturbed', 'PhotoFolder', 'Record', 'ResultStore', 'ValidationCurveHook', 'Where']

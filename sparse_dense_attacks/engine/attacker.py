@@ -12,8 +12,8 @@ from ..errors import InputError
 from ..registry import ATTACKS, GOALS
 from ..types import AttackResult
 from ..victims import wrap
+from ..victims.where import Where
 from .data import victim_options
-from .where import Where
 
 __all__ = ['Attacker', 'Perturbed', 'attacker_for']
 

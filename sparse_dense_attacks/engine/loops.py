@@ -17,10 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..errors import InputError
+from ..results import Record, ResultStore
 from ..victims.base import sample_key
 from .attacker import Perturbed, attacker_for
 from .data import from_picture, to_picture, tolerant
-from .store import Record, ResultStore
 
 __all__ = ['AttackLoop', 'AttackValLoop', 'summarize']
 
@@ -42,7 +42,7 @@ class AttackLoop(TestLoop):
         eight_bit: attack what an 8-bit file can hold (default), or float images.
         max_forwards: hard budget of forwards per image.
         where: which pixels may change: 'anywhere', 'inside' or 'outside' objects, or a folder of masks; see
-            :class:`~sparse_dense_attacks.engine.where.Where`.
+            :class:`~sparse_dense_attacks.victims.where.Where`.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.

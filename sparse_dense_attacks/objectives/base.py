@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..ops import to_8bit
-from ..registry import nearest
 from ..types import Verdict
 
-__all__ = ['EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'class_index']
+__all__ = ['EightBit', 'MeteredObjective', 'Objective', 'Restricted']
 
 
 class Objective(Protocol):
@@ -185,26 +184,3 @@ def _as_type(verdict: Verdict, dtype: torch.dtype) -> Verdict:
 
 def _count(counter: Tensor, rows: Tensor, which: Tensor) -> None:
     counter.index_put_((rows,), which.to(counter.dtype), accumulate=True)
-
-
-def class_index(wanted: int | str, names, count: int | None, who: str) -> int:
-    """The index of a class that an option names.
-
-    Args:
-        wanted: its index or its name.
-        names: the names of all classes, or None.
-        count: how many classes the model knows, None if unknown.
-        who: the option's name, for errors.
-
-    Raises:
-        InputError: no such class.
-    """
-    if isinstance(wanted, str):
-        if not names:
-            raise InputError(f"{who} = '{wanted}', but no class names are known: use the index")
-        if wanted not in names:
-            raise InputError(f"{who}: no class '{wanted}': {nearest(wanted, names)}")
-        return list(names).index(wanted)
-    if not 0 <= wanted < (wanted + 1 if count is None else count):
-        raise InputError(f'{who} = {wanted}, but the classes are 0 to {count - 1}' if count else f'{who} = {wanted}: no class')
-    return wanted

@@ -6,26 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import class_index
 from ..errors import InputError
+from ..ops.boxes import distinct, overlaps, take
 from ..registry import GOALS
 from ..types import Boxes, Verdict
-from .base import class_index
 
-__all__ = ['DetectorLoss', 'Fabricate', 'Mislabel', 'Vanish', 'distinct', 'iou', 'matches', 'object_scores']
-
-
-def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of boxes (B, N, 4) and (B, M, 4): (B, N, M). Torchvision's takes no batches."""
-    a, b = a[:, :, None], b[:, None]
-    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    area_a, area_b = ((box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b))
-    return overlap / (area_a + area_b - overlap).clamp(min=1e-9)
-
-
-def overlaps(a: Tensor, b: Tensor, thr: float) -> Tensor:
-    """(B, N, M) bool, boxes that overlap by at least ``thr``; where boxes are is never differentiated."""
-    with torch.no_grad():
-        return iou(a, b) >= thr
+__all__ = ['DetectorLoss', 'Fabricate', 'Mislabel', 'Vanish', 'matches', 'object_scores']
 
 
 def matches(candidates: Boxes, truth: Boxes, iou_thr: float) -> Tensor:
@@ -39,27 +26,6 @@ def object_scores(candidates: Boxes, match: Tensor) -> Tensor:
     if not candidates.scores.shape[1]:
         return match.new_zeros(match.shape[0], match.shape[2], dtype=candidates.scores.dtype)
     return torch.where(match, candidates.scores[..., None], 0).amax(1)
-
-
-def distinct(boxes: Tensor, scores: Tensor, iou_thr: float, count: int | None = None) -> tuple[Tensor, Tensor]:
-    """Greedy suppression without classes: the best box, then the best of those that overlap none taken so far, and so on.
-
-    Args:
-        boxes: (B, N, 4), N >= 1.
-        scores: (B, N); boxes with score 0 are not there.
-        count: how many to take, M; None takes all (and waits for the device at each).
-
-    Returns:
-        (B, M) int64 indices and (B, M) bool, False where the boxes ran out.
-    """
-    left = scores.detach()
-    index, there = left.new_zeros(len(left), 0, dtype=torch.int64), left.new_zeros(len(left), 0, dtype=torch.bool)
-    while index.shape[1] != count and (count is not None or left.any()):
-        score, best = left.max(1, keepdim=True)
-        index, there = torch.cat([index, best], 1), torch.cat([there, score > 0], 1)
-        hidden = overlaps(boxes, _take(boxes, best), iou_thr)[..., 0]
-        left = left.masked_fill(hidden, 0).scatter(1, best, 0)  # an empty box does not even overlap itself
-    return index, there
 
 
 def inside(p: Tensor, eps: float = 1e-6) -> Tensor:
@@ -82,11 +48,6 @@ def unlikely(p: Tensor) -> Tensor:
 def excess(score: Tensor, bar: Tensor | float) -> Tensor:
     """How far a score is above a bar, in logits; 0 below."""
     return F.relu(logit(score) - logit(torch.as_tensor(bar, dtype=score.dtype, device=score.device)))
-
-
-def _take(boxes: Tensor, index: Tensor) -> Tensor:
-    """Boxes (B, N, 4) at ``index`` (B, M): (B, M, 4)."""
-    return boxes.gather(1, index[..., None].expand(-1, -1, 4))
 
 
 def _never_empty(found: Boxes) -> Boxes:
@@ -258,7 +219,7 @@ class _ClassObjective(_DetectionObjective):
 
         That of the best class of the same box, and of those among ``rivals`` (b, N, P) whose box would suppress them.
         """
-        rivals = rivals & overlaps(found.boxes, _take(found.boxes, index), self.goal.nms_thr)
+        rivals = rivals & overlaps(found.boxes, take(found.boxes, index), self.goal.nms_thr)
         bar = object_scores(found, rivals)
         return bar if found.below is None else torch.maximum(bar, found.below.gather(1, index))
 
@@ -356,7 +317,7 @@ class _FabricateObjective(_ClassObjective):
         seen = found.scores * (found.scores >= goal.score_thr) * (1 if found.below is None else found.below == 0)
         index, there = distinct(found.boxes, seen, goal.iou_thr)
         labels = torch.where(there, found.labels.gather(1, index), -1)
-        self.taken = Boxes(torch.cat([truth.boxes, _take(found.boxes, index)], 1), torch.cat([truth.labels, labels], 1),
+        self.taken = Boxes(torch.cat([truth.boxes, take(found.boxes, index)], 1), torch.cat([truth.labels, labels], 1),
                            torch.cat([truth.scores, found.scores.gather(1, index) * there], 1))
         self.counted = torch.ones(len(self.images), goal.count, dtype=torch.bool, device=self.images.device)
         self.eligible = self.defined = self.counted[:, 0]
@@ -372,7 +333,7 @@ class _FabricateObjective(_ClassObjective):
         if not taken.scores.shape[1]:
             return self.fitting(found), occupied
         score, best = torch.where(place, found.scores[..., None], 0).max(1)
-        hidden = overlaps(found.boxes, _take(found.boxes, best), self.goal.nms_thr) & (score[:, None] >= found.scores[..., None])
+        hidden = overlaps(found.boxes, take(found.boxes, best), self.goal.nms_thr) & (score[:, None] >= found.scores[..., None])
         return self.fitting(found) & ~occupied & ~(hidden & (score > 0)[:, None]).any(2), occupied
 
     def survey(self, found, _, rows):

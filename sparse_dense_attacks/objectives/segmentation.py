@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import class_index
 from ..errors import InputError
 from ..registry import GOALS
 from ..types import Verdict
-from .base import class_index
 
 __all__ = ['TargetedPixels', 'UntargetedPixels']
 

@@ -2,7 +2,7 @@
 from torch import nn
 
 from ..errors import InputError
-from .torch import TorchClassifier
+from .torch_classifier import TorchClassifier
 from .torch_segmenter import TorchSegmenter
 
 __all__ = ['TorchClassifier', 'TorchSegmenter', 'wrap']

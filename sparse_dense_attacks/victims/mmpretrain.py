@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..registry import VICTIMS
 from .base import by_size, sample_key, stack_inputs
-from .torch import ClassificationScene, Classifier
+from .torch_classifier import ClassificationScene, Classifier
 
 __all__ = ['MMPretrainClassifier', 'MMPretrainScene']
 

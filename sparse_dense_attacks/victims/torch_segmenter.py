@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..registry import VICTIMS
 from .base import check_reference
 from .context import evaluating
-from .torch import check_images
+from .torch_classifier import check_images
 
 __all__ = ['TorchSegmentationScene', 'TorchSegmenter']
 

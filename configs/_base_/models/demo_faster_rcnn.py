@@ -1,5 +1,5 @@
 # A slim Faster R-CNN for the demo scenes, built from mmdet's own classes; 1.1 million parameters.
-# The weights come from `python tools/train_demo.py faster_rcnn`.
+# The weights come from `python tools/analysis_tools/train_demo.py faster_rcnn`.
 default_scope = 'mmdet'
 load_from = '{{ fileDirname }}/../../../sparse_dense_attacks/demo/weights/faster_rcnn.pth'
 

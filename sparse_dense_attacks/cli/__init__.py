@@ -1,0 +1,1 @@
+"""The shipped commands, one file each."""

@@ -1,0 +1,57 @@
+"""Train the model of a config."""
+from pathlib import Path
+
+import torch
+from mmengine.runner import Runner
+
+from ..errors import InputError
+from .common import CONFIG_ERRORS, check_device, check_ops, common_arguments, find_weights, load_config, one_line, writing_to
+
+__all__ = ['prepare_training', 'train_from_command_line']
+
+
+def train_from_command_line(argv: list[str] | None = None) -> torch.nn.Module:
+    """Train as the arguments say and return the model."""
+    runner = prepare_training(argv)
+    with writing_to(runner.work_dir):
+        return runner.train()
+
+
+def prepare_training(argv: list[str] | None = None) -> Runner:
+    """Parse and check what can be checked before the first iteration, and build the runner.
+
+    Raises:
+        InputError: whatever the user can mend.
+    """
+    parser = common_arguments('Train the model of a config, with whatever hooks and loops the config names.',
+                              'a training config of mmdet, mmseg or mmpretrain')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    args = parser.parse_args(argv)
+
+    cfg = load_config(args.config, args.cfg_options)
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if cfg.get(key) is None:
+            raise InputError(f"{args.config} has no '{key}': is it a training config?")
+    check_device(args.device)
+    if args.amp and not torch.cuda.is_available():
+        raise InputError('--amp: mixed precision needs a GPU, and torch sees none')
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    if args.resume and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
+        raise InputError(f'nothing to resume: {cfg.work_dir} has no last_checkpoint')
+    start = args.checkpoint or cfg.get('load_from')
+    cfg.load_from = find_weights(start) if start and not args.resume else None
+    cfg.resume, cfg.launcher = args.resume, args.launcher
+    if args.amp:
+        cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale = 'AmpOptimWrapper', 'dynamic'
+    if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
+        check_ops()
+    try:
+        runner = Runner.from_cfg(cfg)
+        if args.device:
+            runner.model.to(args.device)
+        _ = runner.train_loop, runner.val_loop  # built here, so that a wrong data set is reported as such
+    except InputError:
+        raise
+    except CONFIG_ERRORS as error:
+        raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {one_line(error)}') from error
+    return runner

@@ -1,0 +1,153 @@
+"""Adversarial training: a hook for ordinary training runs of mmdet, mmseg and mmpretrain."""
+import dataclasses
+import math
+import random
+from collections.abc import Sequence
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from ...attacks import Attack
+from ...errors import InputError
+from ...objectives.divergence import DIVERGENCES
+from ...registry import ATTACKS, GOALS, nearest
+from ...results import describe
+from ..attacker import Attacker
+
+__all__ = ['AdversarialTrainingHook']
+
+LOSSES = ('sAT', 'sTRADES')
+
+
+@HOOKS.register_module()
+class AdversarialTrainingHook(Hook):
+    """Train on images that are attacked as they come out of the training pipeline.
+
+        custom_hooks = [dict(type='AdversarialTrainingHook', goal=dict(type='Untargeted'), attack=[
+            dict(type='SparsePGD', k=120, steps=20, patience=10),
+            dict(type='SparsePGD', k=120, steps=20, patience=10, gradient='unprojected')])]
+
+    These are the published settings for CIFAR-10: 20 iterations, patience 10, six times the pixels of the evaluation, and
+    projected or unprojected gradients at random. The attack looks at the live model in evaluation mode and leaves no trace in
+    it; images it breaks are the first successes, images the model gets wrong are trained on as they are (``early_stop``).
+
+    - ``loss='sAT'``: the adversarial images take the place of the clean ones.
+    - ``loss='sTRADES'``: the training loss of the clean batch plus ``weight`` times the divergence from the clean output to the
+      adversarial one, with a gradient through both: Kullback-Leibler of the class probabilities for classifiers (mean of the
+      images) and segmenters (mean of the pixels with a class), and of the matched score of every object for detectors.
+
+    Args:
+        attack: attack config or object, or a list of them, one of which is drawn for every batch.
+        goal: goal config or object.
+        loss: 'sAT' or 'sTRADES'.
+        weight: of the divergence.
+        ratio: share of the images of a batch that are attacked, the first ones.
+        warmup: training iterations over which the budget of the attacks grows to their ``k``.
+        seed: with the iteration and a sample's key it decides every random draw.
+        eight_bit: attack what an 8-bit file can hold (default), or float images.
+        where: which pixels may change, see :class:`~sparse_dense_attacks.victims.where.Where`.
+        victim: arguments of the victim class.
+
+    Training images have to be raw pixels in [0, 255], as the pipelines of these libraries yield them.
+
+    Reference: arXiv 2405.05075, section on adversarial training; divergence: arXiv 1901.08573.
+    """
+    priority = 'VERY_LOW'  # after IterTimerHook has started its clock, and after hooks that change the batch
+
+    def __init__(self, attack, goal, loss: str = 'sAT', weight: float = 3.0, ratio: float = 1.0, warmup: int = 0, seed: int = 0,
+                 eight_bit: bool = True, where: str | dict = 'anywhere', victim: dict | None = None):
+        if loss not in LOSSES:
+            raise InputError(f"AdversarialTrainingHook: loss = '{loss}'; {nearest(loss, LOSSES)}")
+        if not 0 < ratio <= 1 or not weight > 0 or warmup < 0:
+            raise InputError(f'AdversarialTrainingHook: ratio = {ratio}, weight = {weight}, warmup = {warmup}; expected a share '
+                             'above 0, a number above 0 and a number of iterations')
+        attacks = attack if isinstance(attack, Sequence) and not isinstance(attack, str) else [attack]
+        self.attacks: list[Attack] = [ATTACKS.build(one) for one in attacks]
+        self.goal, self.loss, self.weight, self.ratio, self.warmup, self.seed = goal, loss, weight, ratio, warmup, seed
+        self.options = dict(eight_bit=eight_bit, where=where, **victim or {})
+
+    def before_train(self, runner) -> None:
+        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise InputError('AdversarialTrainingHook: the model has no parameter to train (requires_grad is False everywhere)')
+        options = dict(boxes_follow_resize=True, classes=runner.train_dataloader.dataset.metainfo.get('classes')) | self.options
+        self.attackers = [Attacker(self.model, one, self.goal, **options) for one in self.attacks]
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        drawn = random.Random(f'{self.seed} {runner.iter}').randrange(len(self.attacks))  # the same in every process
+        attacker = self.attackers[drawn]
+        attacker.attack = grown(self.attacks[drawn], (runner.iter + 1) / self.warmup if self.warmup else 1.0)
+        attacker.seed = self.seed * 1_000_003 + runner.iter
+        count = math.ceil(self.ratio * len(data_batch['inputs']))
+        part = as_test_batch({name: values[:count] for name, values in data_batch.items()})
+        try:
+            perturbed = attacker.perturb(part)
+        except TypeError as error:
+            # Runner.call_hook replaces a TypeError by one line that names the hook only.
+            raise RuntimeError(f'attack failed: {error}') from error
+        if self.loss == 'sTRADES':
+            with attacker.victim.session():
+                scene = attacker.victim.open(part)
+            self._add_divergence(DIVERGENCES[attacker.victim.task], scene, perturbed.result.images)
+        else:
+            clean, adversarial = data_batch['inputs'][count:], perturbed.batch['inputs']
+            data_batch['inputs'] = torch.cat([adversarial, clean]) if isinstance(clean, Tensor) else [*adversarial, *clean]
+
+    def _add_divergence(self, divergence, scene, adversarial: Tensor) -> None:
+        """Let the model's next training loss include the divergence."""
+        training_loss = self.model.loss
+
+        def loss(inputs, data_samples, **kwargs):
+            losses = training_loss(inputs, data_samples, **kwargs)
+            return dict(losses, loss_divergence=self.weight * divergence(scene, adversarial))
+
+        self.model.loss = loss  # an attribute of the object shadows the method, and works inside DistributedDataParallel too
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        vars(self.model).pop('loss', None)
+        for name, value in (outputs or {}).items():
+            if 'loss' in name and not torch.as_tensor(value).isfinite():
+                raise InputError(f'{name} is {float(value)} at iteration {runner.iter + 1}: training stops; the checkpoints '
+                                 f'saved before, in {runner.work_dir}, are good')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        checkpoint['adversarial_training'] = self._described()
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        before, now = checkpoint.get('adversarial_training'), self._described()
+        if before is not None and before != now:
+            changed = (f'{name}: {before.get(name)} before, {now[name]} now' for name in now if before.get(name) != now[name])
+            runner.logger.warning(f'this checkpoint was trained otherwise ({", ".join(changed)})')
+
+    def before_test(self, runner) -> None:
+        if not hasattr(self, 'attackers'):
+            runner.logger.warning('AdversarialTrainingHook acts in training only; AttackHook attacks a test run')
+
+    def _described(self) -> dict:
+        return dict(attack=[describe(one) for one in self.attacks], goal=describe(GOALS.build(self.goal)), loss=self.loss,
+                    weight=self.weight, ratio=self.ratio, warmup=self.warmup)
+
+
+def grown(attack: Attack, progress: float) -> Attack:
+    """The attack with a budget that has grown to this share of its ``k``; attacks without one as they are."""
+    k = getattr(attack, 'k', None)
+    if progress >= 1 or not isinstance(k, int | float):
+        return attack
+    return dataclasses.replace(attack, k=max(round(k * progress), 1) if isinstance(k, int) else k * progress)
+
+
+def as_test_batch(data_batch: dict) -> dict:
+    """A training batch as victims expect test batches: what the pipeline made of an image is the original.
+
+    Otherwise a victim would undo the flip or the resize, or take a random crop for a letterbox.
+    """
+    samples = []
+    for image, sample in zip(data_batch['inputs'], data_batch['data_samples'], strict=True):
+        size = tuple(image.shape[-2:])
+        sample = sample.new()
+        sample.set_metainfo(dict(ori_shape=size, img_shape=size, pad_shape=size, scale_factor=(1.0, 1.0), flip=False))
+        samples.append(sample)
+    return dict(data_batch, data_samples=samples)

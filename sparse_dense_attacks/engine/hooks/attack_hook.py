@@ -1,0 +1,55 @@
+"""The attack under unmodified test scripts."""
+import math
+import statistics
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ..attacker import attacker_for
+
+__all__ = ['AttackHook']
+
+
+@HOOKS.register_module()
+class AttackHook(Hook):
+    """Attack every batch of an ordinary test run, under the library's own tools/test.py.
+
+        custom_hooks = [dict(type='AttackHook', attack=dict(type='SparsePGD', k=300), goal=dict(type='Vanish'))]
+
+    The evaluator then reports adversarial metrics. Nothing is stored; for records, pictures and clean metrics beside the
+    adversarial ones use :class:`~sparse_dense_attacks.engine.loops.AttackLoop`.
+
+    Args:
+        attack: attack config or object.
+        goal: goal config or object.
+        seed: with a sample's id it decides every random draw.
+        eight_bit: attack what an 8-bit file can hold (default), or float images.
+        max_forwards: hard budget of forwards per image.
+        where: which pixels may change: 'anywhere', 'inside' or 'outside' objects, or a folder of masks.
+        victim: arguments of the victim class, for example ``dict(reference='prediction')``.
+    """
+    priority = 'VERY_LOW'  # after IterTimerHook has started its clock
+
+    def __init__(self, attack, goal, seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None,
+                 where: str | dict = 'anywhere', victim: dict | None = None):
+        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards, where=where)
+        self.victim = victim
+
+    def before_test(self, runner) -> None:
+        self.attacker = attacker_for(runner, runner.test_dataloader.dataset, self.victim, **self.settings)
+        self.successes: list[bool] = []
+
+    def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        try:
+            perturbed = self.attacker.perturb(data_batch)
+        except TypeError as error:
+            # Runner.call_hook replaces a TypeError by one line that names the hook only.
+            raise RuntimeError(f'attack failed: {error}') from error
+        data_batch.update(perturbed.batch)  # in place: the loop goes on with this object
+        result = perturbed.result
+        counted = result.clean_correct & result.defined
+        self.successes += result.success[counted].tolist()
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        rate = statistics.fmean(self.successes) if self.successes else math.nan
+        runner.logger.info(f'attack success rate {rate:.4f} over {len(self.successes)} images the victim got right')

@@ -1,0 +1,77 @@
+"""Groups in the shape of a heart, a star, a letter and so on."""
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..registry import KERNELS, nearest
+from .pattern import Pattern
+
+__all__ = ['Shape']
+
+
+@KERNELS.register_module()
+@dataclass(frozen=True)
+class Shape(Pattern):
+    """A named outline: a heart, star, cross or disc, or any letter A-Z or digit.
+
+    Args:
+        name: ``'heart'``, ``'star'``, ``'cross'``, ``'disc'``, or one letter or digit.
+        size: height in pixels; letters and digits are 5/7 as wide, the other shapes as wide as high. At least 7 for letters and
+            digits and 5 for the other shapes: smaller ones cannot be recognised.
+        stride: pixels from one placement to the next.
+    """
+    name: str = 'heart'
+    size: int = 7
+    stride: int = 1
+
+    def __post_init__(self):
+        if str(self.name).upper() not in GLYPHS and self.name not in OUTLINES:
+            raise InputError(f"Shape: unknown name '{self.name}': {nearest(self.name, OUTLINES)} (or one letter or digit)")
+        least = 5 if self.name in OUTLINES else 7
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < least:
+            raise InputError(f'{self}: size = {self.size}, expected an int >= {least}')
+        super().__post_init__()
+
+    @cached_property
+    def pattern(self) -> Tensor:
+        return _outline(self.name, self.size) if self.name in OUTLINES else _glyph(self.name.upper(), self.size)
+
+
+def _outline(name: str, size: int) -> Tensor:
+    """A shape of OUTLINES, (size, size) bool: its inequality in x (right) and y (up), both from -1 to 1."""
+    axis = torch.linspace(-1, 1, size)
+    return OUTLINES[name](axis[None, :].expand(size, size), -axis[:, None].expand(size, size))
+
+
+def _star(x: Tensor, y: Tensor) -> Tensor:
+    """A five-pointed star, one point up: five half planes through the tips two apart, a point inside at least four of them."""
+    y = 0.9 * y + 0.1  # from the tip at 1 down to the feet at -cos(36 degrees)
+    angles = torch.arange(5) * (2 * torch.pi / 5) + torch.pi / 2  # normals of the five sides, 0.309 away
+    return sum((x * a.cos() + y * a.sin() <= 0.309 + 0.7 / len(x)).int() for a in angles) >= 4  # thicker when small
+
+
+OUTLINES = {
+    'cross': lambda x, y: (x.abs() <= 0.3) | (y.abs() <= 0.3),
+    'disc': lambda x, y: x.square() + y.square() <= 1.1,
+    'heart': lambda x, y: ((1.1 * x).square() + (1.1 * y + 0.11).square() - 1) ** 3 <= (1.1 * x).square() * (1.1 * y + 0.11) ** 3,
+    'star': _star,
+}
+
+# 5 x 7 dot matrix letters: seven rows of five dots, each row two hexadecimal digits, the leftmost dot worth 16.
+GLYPHS = dict(zip('ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789', (
+    '0e11111f111111', '1e11111e11111e', '0e11101010110e', '1c12111111121c', '1f10101e10101f', '1f10101e101010', '0e11101711110f',
+    '1111111f111111', '0e04040404040e', '0702020202120c', '11121418141211', '1010101010101f', '111b1515111111', '11111915131111',
+    '0e11111111110e', '1e11111e101010', '0e11111115120d', '1e11111e141211', '0f10100e01011e', '1f040404040404', '1111111111110e',
+    '11111111110a04', '1111111515150a', '11110a040a1111', '1111110a040404', '1f01020408101f',
+    '0e11131519110e', '040c040404040e', '0e11010204081f', '1f02040201110e', '02060a121f0202', '1f101e0101110e', '0608101e11110e',
+    '1f010204080808', '0e11110e11110e', '0e11110f01020c'), strict=True))
+
+
+def _glyph(name: str, size: int) -> Tensor:
+    """A letter or digit of the dot matrix, scaled to ``size`` rows: (size, round(5/7 size)) bool."""
+    dots = torch.tensor([[row >> 4 - column & 1 for column in range(5)] for row in bytes.fromhex(GLYPHS[name])])
+    return F.interpolate(dots[None, None].float(), (size, round(size * 5 / 7)), mode='nearest-exact')[0, 0] > 0

@@ -1,0 +1,6 @@
+"""What a run leaves on disk; works from files and arrays and imports no model library."""
+from .provenance import describe, file_digest, versions
+from .record import Record
+from .store import ResultStore, file_name
+
+__all__ = ['Record', 'ResultStore', 'describe', 'file_digest', 'file_name', 'versions']

@@ -1,0 +1,41 @@
+"""What a result came from: settings, versions, digests."""
+import dataclasses
+import hashlib
+import inspect
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+
+__all__ = ['describe', 'file_digest', 'versions']
+
+_PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv', 'mmdet', 'onedl-mmdetection',
+             'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain', 'sparse-dense-attacks')
+
+
+def describe(component):
+    """Class name and hyper-parameters of an attack or goal, and of the attacks, kernels and functions within."""
+    if dataclasses.is_dataclass(component):
+        fields = {field.name: describe(getattr(component, field.name)) for field in dataclasses.fields(component)}
+        return {'type': type(component).__name__, **fields}
+    if isinstance(component, Mapping):
+        return {str(key): describe(value) for key, value in component.items()}
+    return f'{component.__module__}.{component.__qualname__}' if inspect.isroutine(component) else component
+
+
+def file_digest(path: str) -> str:
+    """First 16 hex digits of a file's SHA-256; a URL stands for itself."""
+    if '://' in path:
+        return path
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
+
+
+def versions() -> dict:
+    """Installed versions of all that can change a result."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {'python': sys.version.split()[0], **found}

@@ -1,0 +1,161 @@
+"""Sparse-PGD by exchanging pixels."""
+import pytest
+import torch
+
+from sparse_dense_attacks import InputError, SparsePGD, SwapPGD
+from sparse_dense_attacks.attacks import ImageRNG
+from sparse_dense_attacks.groups import Column, Patch, Pixel, Row
+from sparse_dense_attacks.objectives import EightBit, MeteredObjective
+from tests.helpers import Linear, Net, objective, pictures
+
+
+def mixed(b=7, gain=0.3, **options):
+    return objective(Net(gain=gain), pictures(b, 3, 5, 7, seed=3), **options)
+
+
+@pytest.mark.parametrize('early_stop', [True, False])
+@pytest.mark.parametrize('start', [0.0, 0.15])
+@pytest.mark.parametrize('k, shape, steps', [(1, (3, 4, 4), 200), (3, (1, 5, 7), 400), (9, (3, 6, 5), 2000),
+                                             (30, (3, 6, 5), 100)])
+def test_best_pixels_of_a_linear_model_are_found(k, shape, steps, start, early_stop):
+    model, x = Linear(torch.randn(shape, generator=torch.Generator().manual_seed(k)), 0.), pictures(3, *shape, seed=k)
+    optimum = model.pixel_gains(x).topk(k)
+    model.bias -= 1 + model(x)[:, 1].max() + optimum.values.sum(1).max()  # out of reach, so that the search goes on
+    result = SwapPGD(k=k, steps=steps, start=start, early_stop=early_stop)(objective(model, x), eight_bit=False)
+    gain = (model(result.images) - model(x))[:, 1].double()
+    torch.testing.assert_close(gain, optimum.values.sum(1), rtol=1e-5, atol=1e-5)
+    for changed, best in zip((result.images != x).any(1).flatten(1), optimum.indices, strict=True):
+        assert set(changed.nonzero()[:, 0].tolist()) == set(best.tolist())
+
+
+class Candidates(MeteredObjective):
+    """Notes what the victim is shown."""
+
+    def __call__(self, x, rows):
+        self.seen.append((x.detach().clone(), rows))
+        return super().__call__(x, rows)
+
+
+def candidates(attack, judge):
+    meter = Candidates(EightBit(judge))
+    meter.clean, meter.seen = meter.clean, []
+    attack.run(meter, ImageRNG(0, meter.keys, meter.region))
+    return meter
+
+
+@pytest.mark.parametrize('kernel', [Pixel(), Row(), Column(), Patch(2, 2), Patch(2, 3, 2)], ids=str)
+@pytest.mark.parametrize('k', [1, 2, 0.3])
+def test_every_candidate_changes_at_most_k_groups_inside_the_region(kernel, k):
+    region = torch.ones(4, 1, 5, 7, dtype=torch.bool)
+    region[1, :, 4:], region[2, ..., 5:] = False, False
+    meter = candidates(SwapPGD(k=k, kernel=kernel, steps=20, early_stop=False), mixed(4, gain=1., region=region))
+    room = kernel.usable(region).flatten(1).sum(1)
+    limit = torch.full_like(room, k) if isinstance(k, int) else (room * k + 1e-6).long().clamp(min=1)
+    largest = {Pixel: 1, Row: 7, Column: 5}.get(type(kernel)) or kernel.height * kernel.width
+    assert len(meter.seen) == 21 and torch.equal(meter.seen[0][0], meter.images), 'the first look gives the first gradient'
+    for x, rows in meter.seen:
+        changed = (x != meter.images[rows]).any(1)
+        assert not (changed & ~region[rows, 0]).any()
+        assert (changed.flatten(1).sum(1) <= limit[rows] * largest).all()
+        if isinstance(kernel, Pixel | Row | Column):
+            assert (kernel.cover(changed, kernel.usable(region[rows])) <= limit[rows]).all()
+
+
+def test_gradients_outside_the_region_have_no_say():
+    region = torch.ones(2, 1, 5, 7, dtype=torch.bool)
+    region[..., 4:] = False
+    net, call = Net(), iter(range(10 ** 6))
+
+    def noisy(x):
+        outside = (x * ~region[:1]).sum((1, 2, 3))
+        return net(x) + (next(call) % 3 * (outside - outside.detach()))[:, None] * torch.tensor([1e3, 0, 0, 0])
+
+    plain, disturbed = (SwapPGD(k=3, steps=12, start=1., early_stop=False)(
+        objective(model, pictures(2, 3, 5, 7), torch.zeros(2, dtype=torch.int64), region=region)) for model in (net, noisy))
+    assert torch.equal(plain.images, disturbed.images)
+
+
+def test_a_swap_exchanges_one_pixel_of_the_best_point_so_far():
+    judge, everyone = mixed(3, gain=1.), torch.arange(3)
+    meter = candidates(SwapPGD(k=4, steps=40, start=0.1, early_stop=False), judge)
+    pictures_, loss = None, judge.clean.loss
+    exchanged = 0
+    for step, (x, _) in enumerate(meter.seen[1:], 1):
+        new, now = x != judge.images, judge(x, everyone).loss
+        if step > 4:
+            fresh = (new.any(1) & ~pictures_.any(1)).flatten(1).sum(1)
+            assert (fresh <= 1).all()
+            exchanged += int(fresh.sum())
+        better = (now >= loss) | (step == 1)
+        pictures_ = new if pictures_ is None else torch.where(better[:, None, None, None], new, pictures_)
+        loss = torch.where(better, now, loss)
+    assert exchanged > 90
+
+
+def test_a_share_of_the_pixels_is_exchanged_at_first_and_one_at_the_end():
+    meter = candidates(SwapPGD(k=10, steps=20, start=0.05, exchange=0.5, early_stop=False), mixed(3, gain=1.))
+    first, *swaps = (x != meter.images for x, _ in meter.seen[1:])
+    sets = [first.any(1), *(s.any(1) for s in swaps)]
+    fresh = [min(int((now & ~old)[b].sum()) for old in sets[:i]) for i, now in enumerate(sets) if i for b in range(3)]
+    fresh = torch.tensor(fresh).view(-1, 3)  # of all earlier points, the one a candidate came from has most in common with it
+    assert fresh[0].tolist() == [5, 5, 5] and (fresh[-2:] <= 1).all()
+    assert (fresh.amax(1) <= torch.tensor([max(round(5 * (1 - step / 20)), 1) for step in range(1, 20)])).all()
+
+
+class Misleading(torch.nn.Module):
+    """Gains are smooth over the image, but slopes at the clean image are random."""
+
+    def __init__(self, size=16):
+        super().__init__()
+        self.slope = 9 * torch.rand(size, size, generator=torch.Generator().manual_seed(0))
+        y, x = torch.meshgrid(*[torch.arange(float(size))] * 2, indexing='ij')
+        self.gain = torch.exp(-((y - 11) ** 2 + (x - 4) ** 2) / 18)
+
+    def forward(self, x):
+        d = x.mean(1)
+        value = (self.slope * d * (1 - d) + self.gain * d ** 2).sum((1, 2))
+        return torch.stack([torch.zeros_like(value), value - 1000], 1)
+
+
+def test_real_gains_are_learned_where_gradients_mislead():
+    model, x = Misleading(), torch.zeros(8, 3, 16, 16)
+    near, far = (SwapPGD(k=3, steps=80, alpha=0., reach=reach)(objective(model, x), eight_bit=False) for reach in (2.0, 1e-3))
+    near, far = (model(result.images)[:, 1].mean() + 1000 for result in (near, far))
+    assert near > 2.5 and far < near - 0.3, (near, far)
+
+
+def test_the_map_of_real_gains():
+    attack, exchanged, zero = SwapPGD(reach=1.5), torch.zeros(2, 1, 9, 8), torch.zeros(2, 1, 9, 8)
+    exchanged[:, :, 3, 4], exchanged[:, :, 4, 6] = 1, -1
+    change = torch.tensor([2., -torch.inf]).view(2, 1, 1, 1)
+    real, usual = attack._learned(zero, zero, exchanged, change)
+    torch.testing.assert_close((real * exchanged).sum((1, 2, 3)), torch.tensor([1.4, 0.]))
+    assert usual[0].unique() == 4 and not usual[1].any() and not real[1].any()
+    y, x = torch.meshgrid(torch.arange(9.), torch.arange(8.), indexing='ij')
+    bumps = [torch.exp(-((y - i) ** 2 + (x - j) ** 2) / 4.5) * ((y - i).abs() <= 4) * ((x - j).abs() <= 4)
+             for i, j in ((3, 4), (4, 6))]
+    torch.testing.assert_close(attack._spread(exchanged)[0, 0], bumps[0] - bumps[1])
+
+
+@pytest.mark.parametrize('early_stop', [True, False])
+def test_cost_is_that_of_sparse_pgd_and_what_is_ascended_rises(early_stop):
+    judge, options = mixed(gain=1.), dict(k=1, steps=8, early_stop=early_stop)
+    result, plain = SwapPGD(**options)(judge), SparsePGD(**options)(judge)
+    assert torch.equal(result.forwards, plain.forwards) and torch.equal(result.backwards, plain.backwards)
+    final = judge(result.images, torch.arange(7))
+    assert (final.margin < judge.clean.margin if early_stop else final.loss > judge.clean.loss).all()
+
+
+def test_a_spent_budget_is_no_improvement():
+    judge = mixed(gain=1.)
+    result = SwapPGD(k=3, steps=30)(judge, max_forwards=12)
+    assert (judge(result.images, torch.arange(7)).margin < judge.clean.margin).all() and result.forwards.tolist() == [12] * 7
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(start=1.5), r'start = 1.5, expected a number in \[0, 1\]'), (dict(momentum=1.), 'momentum = 1.0'),
+    (dict(alpha=-0.1), 'alpha = -0.1'), (dict(noise=(1.,)), 'noise'), (dict(noise=0.5), 'noise'),
+    (dict(noise=(-1., 0.)), 'noise'), (dict(exchange=2.), 'exchange = 2.0'), (dict(reach=0), 'reach = 0')])
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        SwapPGD(**options)
