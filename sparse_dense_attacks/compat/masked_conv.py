@@ -1,5 +1,4 @@
 """Convolution at some places only: features (1, C, H, W), zeros where the mask (1, H, W) is not positive."""
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,15 +18,3 @@ def masked_col2im_forward(
 ) -> None:  # fmt: skip
     """Write ``col`` (C, P) to the P places of ``im`` (1, C, height, width)."""
     im[0, :, mask_h_idx, mask_w_idx] = col
-
-
-def masked_conv2d(features: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int]) -> Tensor:
-    """The same as ``mmcv.ops.masked_conv2d``, to the last bit, with a gradient: mmcv's has none."""
-    pad_h, pad_w = padding
-    channels, _, kernel_h, kernel_w = weight.shape
-    height, width = features.shape[2] + 2 * pad_h - kernel_h + 1, features.shape[3] + 2 * pad_w - kernel_w + 1
-    y, x = (mask[0] > 0).nonzero(as_tuple=True)
-    seen = F.unfold(features, (kernel_h, kernel_w), padding=padding)[0, :, y * width + x]
-    output = features.new_zeros(channels, height, width)
-    return output.index_put((torch.arange(channels, device=y.device)[:, None], y, x),
-                            torch.addmm(bias[:, None], weight.flatten(1), seen))[None]
