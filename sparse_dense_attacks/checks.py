@@ -9,7 +9,8 @@ from math import isfinite
 from .errors import InputError
 from .registry import nearest
 
-__all__ = ['check_budget', 'check_choice', 'check_flag', 'check_int', 'check_number', 'check_numbers', 'class_index']
+__all__ = ['check_budget', 'check_choice', 'check_flag', 'check_int', 'check_number', 'check_numbers',
+           'check_range', 'class_index']
 
 INFINITE = float('inf')
 
@@ -44,6 +45,14 @@ def check_numbers(owner, name: str, count: int, low: float = 0, high: float = IN
     if (not isinstance(values, tuple | list) or len(values) != count
             or not all(_is_within(value, low, high, low_ok, high_ok) for value in values)):
         _refuse(owner, name, f'{count} numbers in {_interval(low, high, low_ok, high_ok)}')
+
+
+def check_range(owner, name: str) -> None:
+    """An attribute must be two positive numbers, the lower end of a range and the upper one."""
+    ends = getattr(owner, name)
+    numbers = isinstance(ends, tuple | list) and all(_is_within(end, 0, INFINITE, False, False) for end in ends)
+    if not numbers or len(ends) != 2 or ends[0] > ends[1]:
+        _refuse(owner, name, 'two numbers with 0 < low <= high')
 
 
 def check_choice(owner, name: str, choices) -> None:
