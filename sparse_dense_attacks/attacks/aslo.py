@@ -140,7 +140,8 @@ class ASLOAddOn(Feedback, Attack):
     def __post_init__(self):
         object.__setattr__(self, 'base', ATTACKS.build(self.base))
         if not isinstance(self.base, Attack):
-            raise InputError(f'ASLOAddOn: base = {self.base!r}, expected an attack, its name or a config dict')
+            raise InputError(f'ASLOAddOn: base = {self.base!r}, '
+                             'expected an attack, its name or a config dict')
         check_choice(self, 'unit', ('element', 'pixel'))
         self.check_feedback()
 
@@ -188,9 +189,10 @@ class Penalised:
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         verdict = self.objective(x, rows)
         lam, sigma_squared = self.lam[rows], self.sigma_squared[rows]
-        change = x - self.images[rows]
-        price = lam / self.d[rows] * smooth_l0(change, sigma_squared[:, None, None, None], self.pixel)
-        self.lam[rows], self.sigma_squared[rows] = self.attack.follow(verdict.success, lam, sigma_squared)
+        count = smooth_l0(x - self.images[rows], sigma_squared[:, None, None, None], self.pixel)
+        price = lam / self.d[rows] * count
+        lam, sigma_squared = self.attack.follow(verdict.success, lam, sigma_squared)
+        self.lam[rows], self.sigma_squared[rows] = lam, sigma_squared
         margin = torch.where(verdict.success, verdict.margin, verdict.margin + price)
         return Verdict(verdict.loss - price, margin, verdict.success)
 

@@ -141,7 +141,8 @@ class BudgetAttack(Attack):
     def budget(self, objective: Objective) -> tuple[Tensor, Tensor]:
         """``k`` and the largest k possible for each image, both (B,) int64."""
         places = self.kernel.usable(objective.region)
-        return pixel_budget(self.k, places, objective.keys, self.kernel.unit), places.flatten(1).sum(1)
+        k = pixel_budget(self.k, places, objective.keys, self.kernel.unit)
+        return k, places.flatten(1).sum(1)
 
     def has_room(self, objective: Objective) -> Tensor:
         return self.kernel.usable(objective.region).flatten(1).any(1)
@@ -174,9 +175,11 @@ class MinimumAttack(Attack):
 
     def limit(self, objective: Objective) -> Tensor:
         """(B,) int64, l0 at which an image is finished; without a budget 0, which no success reaches."""
+        places = objective.region
         if self.budget is None:
-            return torch.zeros(len(objective.images), dtype=torch.int64, device=objective.images.device)
-        places = objective.region if self.unit == 'pixel' else objective.region.expand_as(objective.images)
+            return torch.zeros(len(places), dtype=torch.int64, device=places.device)
+        if self.unit == 'element':
+            places = places.expand_as(objective.images)
         return pixel_budget(self.budget, places, objective.keys, f'{self.unit}s')
 
     def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
@@ -195,8 +198,9 @@ class Best:
 
     def improved(self, verdict: Verdict, rows: Tensor) -> Tensor:
         """(b,) bool, candidates that beat what is stored."""
-        loss, success = self.loss[rows], self.success[rows]
-        return (verdict.success & ~success) | ((verdict.success == success) & (verdict.loss >= loss))
+        success = self.success[rows]
+        higher = (verdict.success == success) & (verdict.loss >= self.loss[rows])
+        return (verdict.success & ~success) | higher
 
     def take(self, x: Tensor, verdict: Verdict, rows: Tensor, *flags: Tensor) -> Tensor:
         """Keep the candidates ``x`` (b, C, H, W) of the images ``rows`` that beat what is stored.
@@ -245,7 +249,8 @@ def _warn(what: str, which: Tensor, keys: list) -> None:
     which = which.nonzero()[:, 0].tolist()
     if which:
         names = ', '.join(str(keys[b]) for b in which[:5]) + (', ...' if len(which) > 5 else '')
-        warnings.warn(f'{len(which)} of {len(keys)} images: {what} ({names})', RuntimeWarning, stacklevel=3)
+        warnings.warn(f'{len(which)} of {len(keys)} images: {what} ({names})', RuntimeWarning,
+                      stacklevel=3)
 
 
 def _now(images: Tensor) -> float:

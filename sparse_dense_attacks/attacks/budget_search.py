@@ -39,7 +39,8 @@ class BudgetSearch(Attack):
     def __post_init__(self):
         object.__setattr__(self, 'base', ATTACKS.build(self.base))
         if not isinstance(self.base, BudgetAttack):
-            raise InputError(f'BudgetSearch: base = {self.base!r}, expected an attack with a budget k')
+            raise InputError(f'BudgetSearch: base = {self.base!r}, '
+                             'expected an attack with a budget k')
         check_int(self, 'searches')
         # an attack that takes no budget per image, such as one with frames, says so
         replace(self.base, k={0: 1})
@@ -48,8 +49,8 @@ class BudgetSearch(Attack):
         return self.base.has_room(objective)
 
     def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
-        kernel = self.base.kernel
-        return kernel.cover(changed_pixels(adversarial, objective.images), kernel.usable(objective.region))
+        kernel, changed = self.base.kernel, changed_pixels(adversarial, objective.images)
+        return kernel.cover(changed, kernel.usable(objective.region))
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         if len(set(objective.keys)) < len(objective.keys):

@@ -53,9 +53,11 @@ class ForeignAttack(Attack):
             try:
                 function = pydoc.locate(function)
             except pydoc.ErrorDuringImport as error:
-                raise InputError(f"ForeignAttack: importing '{self.function}' failed: {error.value}") from error
+                raise InputError(f"ForeignAttack: importing '{self.function}' failed: "
+                                 f'{error.value}') from error
         if not callable(function):
-            raise InputError(f'ForeignAttack: {self.function!r} is no function that can be imported')
+            raise InputError(f'ForeignAttack: {self.function!r} is no function '
+                             'that can be imported')
         object.__setattr__(self, 'function', function)
         check_flag(self, 'batched')
 

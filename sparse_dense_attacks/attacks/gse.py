@@ -19,7 +19,7 @@ __all__ = ['GSE']
 
 BLUR_RADIUS, BLUR_STD = 2, 1.5
 FIRST_LAMBDA = 0.01  # as a share of the critical one
-RESCUE = 10  # factor of the step size in the last two search steps of an image that was never broken
+RESCUE = 10  # factor of the step size in the last two search steps of an image never broken
 
 
 @ATTACKS.register_module()
@@ -99,17 +99,18 @@ class GSE(MinimumAttack):
         best = x.clone()
 
         # the gradient at the clean image, where every search step starts
-        weight = region / 2  # what a gradient is multiplied by: images lie in [-1, 1], and the region counts
+        weight = region / 2  # what its gradients are multiplied by: images lie in [-1, 1]
         _, grad = _look(objective, x, weight, torch.arange(len(x)))
         if self.steepness is not None:
-            scale = self.steepness / grad.flatten(1).abs().amax(1).clamp(min=1e-30)[:, None, None, None]
+            steepest = grad.flatten(1).abs().amax(1).clamp(min=1e-30)
+            scale = (self.steepness / steepest)[:, None, None, None]
             weight, grad = weight * scale, grad * scale
 
         # lambda starts well below what would stop the first step, and lies between lower and upper from then on
         lam = FIRST_LAMBDA * critical_lambda(grad, self.sigma)
         never = torch.iinfo(torch.int64).max
-        s = Active(x=x, region=region, weight=weight, grad=grad, lam=lam, lower=torch.zeros_like(lam),
-                   upper=torch.full_like(lam, torch.inf), limit=self.limit(objective),
+        s = Active(x=x, region=region, weight=weight, grad=grad, limit=self.limit(objective),
+                   lam=lam, lower=torch.zeros_like(lam), upper=torch.full_like(lam, torch.inf),
                    best_size=torch.full_like(lam, never, dtype=torch.int64))
         s.keep(~objective.failed.cpu())
 
@@ -119,18 +120,20 @@ class GSE(MinimumAttack):
 
             # one descent, with longer steps where nothing else has helped
             rescue = (s.best_size == never) & (search_step >= self.search_steps - 2)
-            z, hit = self._descend(objective, s, torch.where(rescue, RESCUE * self.sigma, self.sigma))
+            sigma = torch.where(rescue, RESCUE * self.sigma, self.sigma)
+            z, hit = self._descend(objective, s, sigma)
 
-            # keep the success in the fewest windows, or one within the budget
+            # keep the success in the fewest windows, of these that with the fewest pixels, or one within the budget
             changed = changed_pixels(z, s.x)
             pixels = changed.flatten(1).sum(1)
-            size = windows_changed(changed, s.region) * changed[0].numel() + pixels  # ties to the fewest pixels
+            size = windows_changed(changed, s.region) * changed[0].numel() + pixels
             within = hit & (pixels <= s.limit)
             better = within | (hit & (size < s.best_size))
             s.best_size = torch.where(better, size, s.best_size)
 
             # section search: up after a success, down after a failure
-            s.lower, s.upper = torch.where(hit, s.lam, s.lower), torch.where(hit, s.upper, s.lam)
+            s.lower = torch.where(hit, s.lam, s.lower)
+            s.upper = torch.where(hit, s.upper, s.lam)
             higher = torch.where(s.upper.isinf(), self.search_factor * s.lam, (s.upper + s.lam) / 2)
             s.lam = torch.where(hit, higher, 0.9 * s.lower + 0.1 * s.lam)
 
@@ -139,7 +142,8 @@ class GSE(MinimumAttack):
             s.keep(~done)
         return best
 
-    def _descend(self, objective: Restricted, start: Active, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def _descend(self, objective: Restricted, start: Active,
+                 sigma: Tensor) -> tuple[Tensor, Tensor]:
         """One search step for the images of ``start``, Algorithm 1 with the step sizes ``sigma`` (b,).
 
         Returns:
@@ -151,7 +155,8 @@ class GSE(MinimumAttack):
         lam = start.lam[:, None, None, None]
         s = Active(
             # what stays; the mirrors say where the blur finds pixels beyond the border
-            x=start.x, region=start.region, weight=start.weight, lam=lam, sigma=sigma[:, None, None, None],
+            x=start.x, region=start.region, weight=start.weight, lam=lam,
+            sigma=sigma[:, None, None, None],
             mirror_rows=reflected_index(height, start.x.shape[2], BLUR_RADIUS),
             mirror_columns=reflected_index(width, start.x.shape[3], BLUR_RADIUS),
             # the perturbation of images in [-1, 1], the point before it was averaged, the gradient there

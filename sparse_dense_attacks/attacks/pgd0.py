@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..checks import check_number
 from ..objectives.base import Restricted
-from ..ops import box_bounds, gradient, pixel_budget, top_k
+from ..ops import box_bounds, gradient, largest, pixel_budget
 from ..registry import ATTACKS
 from .active import Active
 from .base import Best, BudgetAttack
@@ -69,14 +69,14 @@ class PGD0(BudgetAttack):
         return best.images
 
 
-def _project(delta: Tensor, low: Tensor, high: Tensor, region: Tensor, k: Tensor, k_max: int) -> Tensor:
+def _project(delta: Tensor, low: Tensor, high: Tensor, region: Tensor, k: Tensor,
+             k_max: int) -> Tensor:
     """Nearest perturbation inside the box with at most ``k[b]`` non-zero pixels.
 
     Keeping a pixel lowers the squared distance by its energy less what clipping it costs; the k largest gains are kept.
     ``delta^2 - (delta - inside)^2`` is factored, because long steps would cancel.
     """
     inside = torch.clamp(delta, low, high)
-    gain = (inside * (2 * delta - inside)).sum(1, keepdim=True).masked_fill(~region, -torch.inf).flatten(1)
-    index, keep = top_k(gain, k, k_max)
-    mask = torch.zeros_like(gain).scatter_(1, index, keep.to(gain.dtype)).view_as(region)
+    gain = (inside * (2 * delta - inside)).sum(1, keepdim=True)
+    mask = largest(gain.masked_fill_(~region, -torch.inf), k, k_max)
     return inside.mul_(mask)

@@ -61,10 +61,11 @@ class SigmaZero(MinimumAttack):
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         x, pixel = objective.images, self.unit == 'pixel'
         best = x.clone()
-        d = objective.region.flatten(1).sum(1) * (1 if pixel else x.shape[1])  # entries that may change
+        d = objective.region.flatten(1).sum(1) * (1 if pixel else x.shape[1])  # what may change
         s = Active(x=x, region=objective.region, d=d, limit=self.limit(objective), best_l0=d + 1,
-                   delta=torch.zeros_like(x), m=torch.zeros_like(x), v=torch.zeros_like(x),
-                   **{name: x.new_full((len(x), 1, 1, 1), value) for name, value in self.start().items()})
+                   delta=torch.zeros_like(x), m=torch.zeros_like(x), v=torch.zeros_like(x))
+        for name, value in self.start().items():
+            setattr(s, name, x.new_full((len(x), 1, 1, 1), value))
 
         for i in range(1, self.steps + 1):
             last = i == self.steps
@@ -89,7 +90,8 @@ class SigmaZero(MinimumAttack):
                 break
 
             # add the gradient of lam * l0hat / d, none outside the region; normalise by the largest entry
-            s.grad.addcmul_(smooth_l0_grad(s.delta, s.sigma, pixel), s.lam / s.d[:, None, None, None]).mul_(s.region)
+            price = s.lam / s.d[:, None, None, None]
+            s.grad.addcmul_(smooth_l0_grad(s.delta, s.sigma, pixel), price).mul_(s.region)
             flat = s.grad.flatten(1)
             norm = torch.maximum(flat.amax(1), -flat.amin(1))  # norm(p=inf) takes 50 times as long
             s.grad.div_(norm.clamp(min=1e-12)[:, None, None, None])

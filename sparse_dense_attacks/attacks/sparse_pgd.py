@@ -68,7 +68,8 @@ class SparsePGD(BudgetAttack):
             members = [replace(self, gradient=rule) for rule in GRADIENTS[:2]]
             return cascade(members, objective, rng, survivors_only=self.early_stop)[0]
 
-        best, kernel, mask_rng = Best(objective), self.kernel, rng.on_grid(self.kernel.grid)
+        best, kernel = Best(objective), self.kernel
+        mask_rng = rng.on_grid(kernel.grid)
         s = self._start(objective, rng, mask_rng)
         size, k_max = s.x.shape[2:], int(s.k.max())
 
@@ -91,7 +92,7 @@ class SparsePGD(BudgetAttack):
                 fresh = mask_rng.normal(1, s.rows[s.stuck])
                 s.u[s.stuck] = fresh.masked_fill_(~s.groups[s.stuck], -torch.inf)
                 s.grad[s.stuck] = 0
-                s.still[s.stuck] = -1  # so that it counts from this mask on, whether it is another one or not
+                s.still[s.stuck] = -1  # counted from this mask on, another one or not
 
             # the mask logits follow their l2-normalised gradient, straight through top-k and through the sigmoid
             share = s.u.sigmoid()
@@ -117,11 +118,14 @@ class SparsePGD(BudgetAttack):
 
     def _start(self, objective: Restricted, rng: ImageRNG, mask_rng: ImageRNG) -> Active:
         """Random magnitudes and mask logits, the mask of the k largest of them, and what stays as it is."""
-        x, kernel, k = objective.images, self.kernel, self.budget(objective)[0]
+        x, kernel = objective.images, self.kernel
+        k = self.budget(objective)[0]
         groups = kernel.usable(objective.region)
         low, high = (bound.mul_(objective.region) for bound in box_bounds(x, self.eps_inf))
         p = ((2 * rng.uniform(x.shape[1]) - 1) * self.eps_inf).clamp_(low, high)
-        u = mask_rng.normal(1).masked_fill_(~groups, -torch.inf)  # -inf is never chosen and has zero gradient
+        # logits of -inf are never chosen and have zero gradient
+        u = mask_rng.normal(1).masked_fill_(~groups, -torch.inf)
         mask = kernel.expand(largest(u, k, int(k.max())), x.shape[2:])
-        return Active(x=x, p=p, u=u, mask=mask, still=torch.zeros_like(k), k=k, groups=groups, low=low, high=high,
+        return Active(x=x, p=p, u=u, mask=mask, still=torch.zeros_like(k),
+                      k=k, groups=groups, low=low, high=high,
                       stride=self.beta * groups.flatten(1).sum(1).sqrt())

@@ -72,7 +72,8 @@ class SwapPGD(BudgetAttack):
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
-        best, kernel, mask_rng = Best(objective), self.kernel, rng.on_grid(self.kernel.grid)
+        best, kernel = Best(objective), self.kernel
+        mask_rng = rng.on_grid(kernel.grid)
         best.loss = self._ascended(objective.clean).loss.clone()
         s = self._start(objective)
         size, k_max = s.x.shape[2:], int(s.k.max())
@@ -86,9 +87,10 @@ class SwapPGD(BudgetAttack):
             z = torch.addcmul(s.x, s.p, mask).requires_grad_(not last)
             verdict = self._ascended(objective(z, s.rows))
             s.value = verdict.loss.detach()[:, None, None, None]
-            s.better = best.improved(verdict, s.rows)[:, None, None, None] | (step <= 1)  # step 0 looked at x
-            if not last:
-                s.grad = gradient(verdict.loss, z).mul_(s.high > s.low)  # no say to pixels that stay
+            better = best.improved(verdict, s.rows) | (step <= 1)  # step 0 looks at the clean image
+            s.better = better[:, None, None, None]
+            if not last:  # no say to pixels that stay
+                s.grad = gradient(verdict.loss, z).mul_(s.high > s.low)
             done = objective.failed[s.rows] | (verdict.success & self.early_stop) | last
             [done] = best.take(z, verdict, s.rows, done)
             s.keep(~done)
@@ -119,7 +121,8 @@ class SwapPGD(BudgetAttack):
             count = (share * s.k).round().long().clamp(min=1).minimum(s.spare)
 
             # out of the chosen groups at home go those that matter little
-            worth = kernel.correlate((s.home_grad * s.home_p).sum(1, keepdim=True)).masked_fill_(~s.home_v, 0)
+            worth = kernel.correlate((s.home_grad * s.home_p).sum(1, keepdim=True))
+            worth = worth.masked_fill_(~s.home_v, 0)
             worth = worth / worth.abs().amax((2, 3), keepdim=True).clamp(min=1e-30)
             needless = mask_rng.normal(1, s.rows) - worth
             leave = largest(needless.masked_fill_(~s.home_v, -torch.inf), count, k_max)
@@ -160,7 +163,8 @@ class SwapPGD(BudgetAttack):
 
     def _learn(self, s: Active) -> None:
         """Correct the map of real gains ``s.real`` (b, 1, Gh, Gw) and the usual squared change ``s.usual`` (b, 1, 1, 1)."""
-        exchanged = s.v.to(s.x.dtype) - s.home_v.to(s.x.dtype)  # 1 where a group came in, -1 where one went out
+        # 1 where a group came in, -1 where one went out
+        exchanged = s.v.to(s.x.dtype) - s.home_v.to(s.x.dtype)
         change = s.value - s.home_value
         change = torch.where(change.isfinite(), change, 0)  # a spent budget teaches nothing
         bump = self._spread(exchanged)
@@ -182,4 +186,5 @@ class SwapPGD(BudgetAttack):
         """The verdict with what is ascended as its loss; a spent budget stays at minus infinity."""
         if not self.early_stop:
             return verdict
-        return replace(verdict, loss=torch.where(verdict.loss.isfinite(), -verdict.margin, -torch.inf))
+        loss = torch.where(verdict.loss.isfinite(), -verdict.margin, -torch.inf)
+        return replace(verdict, loss=loss)

@@ -95,11 +95,14 @@ class WIFGSM(MinimumAttack):
         count = torch.where(success, (eta != 0).flatten(1).sum(1), x[:1].numel() + 1)
 
         # random weights, bounded so that the box holds without clipping
-        omega = torch.minimum(x, 1 - x) if self.bound == 'symmetric' else torch.where(eta > 0, 1 - x, x)
+        if self.bound == 'symmetric':
+            omega = torch.minimum(x, 1 - x)
+        else:
+            omega = torch.where(eta > 0, 1 - x, x)
         omega = omega.where(eta != 0, 0) / self.eps
         w = omega * rng.normal(x.shape[1]).relu_().tanh_()
-        s = Active(x=x, eta=eta, scale=scale, omega=omega, w=w, velocity=torch.zeros_like(w), count=count,
-                   limit=self.limit(objective))
+        s = Active(x=x, eta=eta, scale=scale, omega=omega, w=w, velocity=torch.zeros_like(w),
+                   count=count, limit=self.limit(objective))
 
         for step in range(self.steps + 1):
             last = step == self.steps
@@ -151,7 +154,8 @@ class WIFGSM(MinimumAttack):
             if self.accumulate:
                 eta = self.eps * total.sign()
             else:
-                eta = (eta + 1.25 * self.eps / self.dense_steps * grad.sign()).clamp(-self.eps, self.eps)
+                stride = 1.25 * self.eps / self.dense_steps
+                eta = (eta + stride * grad.sign()).clamp(-self.eps, self.eps)
             eta = torch.clamp(eta, -x, 1 - x)
         return eta, scale
 

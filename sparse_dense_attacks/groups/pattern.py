@@ -27,13 +27,15 @@ class Pattern(Kernel):
 
     def grid(self, height, width):
         rows, columns = self.pattern.shape
-        return max((height - rows) // self.stride + 1, 0), max((width - columns) // self.stride + 1, 0)
+        down, across = (height - rows) // self.stride + 1, (width - columns) // self.stride + 1
+        return max(down, 0), max(across, 0)
 
     def expand(self, v, size):
         height, width = size
         single = v.to(torch.float32).flatten(0, 1)[:, None]
         spread = F.conv_transpose2d(single, self._weight(v.device), stride=self.stride)
-        beyond = (0, width - spread.shape[3], 0, height - spread.shape[2])  # what lies after the last placement
+        # columns and rows beyond the last placement
+        beyond = (0, width - spread.shape[3], 0, height - spread.shape[2])
         return F.pad(spread, beyond).clamp_(max=1).unflatten(0, v.shape[:2])[:, :, 0]
 
     def correlate(self, a):
@@ -41,8 +43,10 @@ class Pattern(Kernel):
 
     def usable(self, region):
         if 0 in self.grid(*region.shape[2:]):
-            own, there = (' x '.join(map(str, size)) for size in (self.pattern.shape, region.shape[2:]))
-            raise InputError(f'{self}: the kernel has {own} pixels, but the images only {there}')
+            rows, columns = self.pattern.shape
+            height, width = region.shape[2:]
+            raise InputError(f'{self}: the kernel has {rows} x {columns} pixels, '
+                             f'but the images only {height} x {width}')
         return self._sums((~region).float()) == 0
 
     def cover(self, changed, usable):
@@ -59,9 +63,9 @@ class Pattern(Kernel):
             return count + (self._sums(left) * usable > 0).flatten(1).sum(1)
         while left.any():
             gain = (self._sums(left) * usable).flatten(1)
-            best = torch.zeros_like(gain).scatter_(1, gain.argmax(1, keepdim=True), 1).view_as(usable)
+            best = torch.zeros_like(gain).scatter_(1, gain.argmax(1, keepdim=True), 1)
             count += left.flatten(1).any(1)
-            left = left * (1 - self.expand(best, size))
+            left = left * (1 - self.expand(best.view_as(usable), size))
         return count
 
     def _sums(self, a: Tensor) -> Tensor:

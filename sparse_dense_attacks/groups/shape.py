@@ -38,7 +38,9 @@ class Shape(Pattern):
 
     @cached_property
     def pattern(self) -> Tensor:
-        return _outline(self.name, self.size) if self.name in OUTLINES else _glyph(self.name.upper(), self.size)
+        if self.name in OUTLINES:
+            return _outline(self.name, self.size)
+        return _glyph(self.name.upper(), self.size)
 
 
 def _outline(name: str, size: int) -> Tensor:
@@ -69,19 +71,22 @@ OUTLINES = {
 }
 
 # 5 x 7 dot matrix letters: seven rows of five dots, each row two hexadecimal digits, the leftmost dot worth 16.
-GLYPHS = dict(zip('ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789', (
-    '0e11111f111111', '1e11111e11111e', '0e11101010110e', '1c12111111121c', '1f10101e10101f',  # A to E
-    '1f10101e101010', '0e11101711110f', '1111111f111111', '0e04040404040e', '0702020202120c',  # F to J
-    '11121418141211', '1010101010101f', '111b1515111111', '11111915131111', '0e11111111110e',  # K to O
-    '1e11111e101010', '0e11111115120d', '1e11111e141211', '0f10100e01011e', '1f040404040404',  # P to T
-    '1111111111110e', '11111111110a04', '1111111515150a', '11110a040a1111', '1111110a040404',  # U to Y
-    '1f01020408101f',  # Z
-    '0e11131519110e', '040c040404040e', '0e11010204081f', '1f02040201110e', '02060a121f0202',  # 0 to 4
-    '1f101e0101110e', '0608101e11110e', '1f010204080808', '0e11110e11110e', '0e11110f01020c',  # 5 to 9
-), strict=True))
+GLYPHS = {
+    'A': '0e11111f111111', 'B': '1e11111e11111e', 'C': '0e11101010110e', 'D': '1c12111111121c',
+    'E': '1f10101e10101f', 'F': '1f10101e101010', 'G': '0e11101711110f', 'H': '1111111f111111',
+    'I': '0e04040404040e', 'J': '0702020202120c', 'K': '11121418141211', 'L': '1010101010101f',
+    'M': '111b1515111111', 'N': '11111915131111', 'O': '0e11111111110e', 'P': '1e11111e101010',
+    'Q': '0e11111115120d', 'R': '1e11111e141211', 'S': '0f10100e01011e', 'T': '1f040404040404',
+    'U': '1111111111110e', 'V': '11111111110a04', 'W': '1111111515150a', 'X': '11110a040a1111',
+    'Y': '1111110a040404', 'Z': '1f01020408101f', '0': '0e11131519110e', '1': '040c040404040e',
+    '2': '0e11010204081f', '3': '1f02040201110e', '4': '02060a121f0202', '5': '1f101e0101110e',
+    '6': '0608101e11110e', '7': '1f010204080808', '8': '0e11110e11110e', '9': '0e11110f01020c',
+}
 
 
 def _glyph(name: str, size: int) -> Tensor:
     """A letter or digit of the dot matrix, scaled to ``size`` rows: (size, round(5/7 size)) bool."""
-    dots = torch.tensor([[row >> 4 - column & 1 for column in range(5)] for row in bytes.fromhex(GLYPHS[name])])
-    return F.interpolate(dots[None, None].float(), (size, round(size * 5 / 7)), mode='nearest-exact')[0, 0] > 0
+    rows = bytes.fromhex(GLYPHS[name])
+    dots = torch.tensor([[row >> 4 - column & 1 for column in range(5)] for row in rows])
+    shape = (size, round(size * 5 / 7))
+    return F.interpolate(dots[None, None].float(), shape, mode='nearest-exact')[0, 0] > 0

@@ -29,7 +29,8 @@ def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = N
     """
     room = region.flatten(1).sum(1)
     if isinstance(k, float):
-        share = (room.double() * k + 1e-6).long()  # 0.009 of 3000 is 27 although 3000 * 0.009 falls short
+        # 0.009 of 3000 is 27 pixels although 3000 * 0.009 falls short of 27
+        share = (room.double() * k + 1e-6).long()
         return share.clamp(min=1).minimum(room)
     keys = list(range(len(region))) if keys is None else keys
     if isinstance(k, Mapping):
@@ -46,8 +47,10 @@ def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = N
             raise InputError(f'k = {int(k[b])} {unit}, but image {keys[b]} has only {there}; '
                              'lower k or make it a share')
     if short:
-        names = ', '.join(f'{int(room[b])} of {keys[b]}' for b in short[:5]) + ', ...' * (len(short) > 5)
-        warnings.warn(f'fewer {unit} may change than k allows, so all of them: {names}', RuntimeWarning, stacklevel=2)
+        names = ', '.join(f'{int(room[b])} of {keys[b]}' for b in short[:5])
+        more = ', ...' if len(short) > 5 else ''
+        warnings.warn(f'fewer {unit} may change than k allows, so all of them: {names}{more}',
+                      RuntimeWarning, stacklevel=2)
     return k.minimum(room)
 
 
@@ -77,7 +80,8 @@ def largest(scores: Tensor, k: Tensor, k_max: int) -> Tensor:
         (B, 1, H, W) bool.
     """
     index, keep = top_k(scores.flatten(1), k, k_max)
-    return torch.zeros_like(scores, dtype=torch.bool).flatten(1).scatter_(1, index, keep).view_as(scores)
+    mask = torch.zeros_like(scores, dtype=torch.bool).flatten(1)
+    return mask.scatter_(1, index, keep).view_as(scores)
 
 
 def box_bounds(x: Tensor, eps_inf: float) -> tuple[Tensor, Tensor]:

@@ -20,36 +20,40 @@ class GroupSearch:
     """
 
     def __init__(self, attack, objective: Restricted, rng: ImageRNG):
-        self.attack, self.rng, self.kernel = attack, rng, attack.kernel
+        self.attack, self.rng = attack, rng
+        self.kernel = attack.kernel
         self.x, self.region = objective.images, objective.region
         usable = self.kernel.usable(objective.region)
         self.grid, self.room = usable.shape[2:], usable.flatten(1).sum(1)
         self.k = attack.budget(objective)[0]
         self.counts = self.k.cpu()
-        self.slot = torch.arange(int(self.k.max()), device=self.x.device)  # chosen ones are order[:, slot], slot < k
+        # the chosen ones are order[:, slot] where slot < k
+        self.slot = torch.arange(int(self.k.max()), device=self.x.device)
 
         random = rng.on_grid(self.kernel.grid).uniform(1).masked_fill_(~usable, -1).flatten(1)
         self.order = random.argsort(dim=1, descending=True, stable=True)
         self.paint = rng.uniform(self.x.shape[1]).round_()
 
     def propose(self, step: int, rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        order, paint, k = self.order[rows], self.paint[rows], self.k[rows]
+        order, paint = self.order[rows], self.paint[rows]
         if step % 2 == 0 and step and self.kernel != Pixel():
-            mask = self._mask(order, k, rows)
+            mask = self._mask(order, rows)
             share = self.attack.alpha / schedule(PATCH_STEPS, rescaled(step, self.attack.steps))
             side = (share * mask.flatten(1).sum(1)).sqrt().long().clamp(min=1)
             paint = paint_square(paint, mask, side, False, self.rng, rows)
         elif step:
-            order, paint = self._move(order, paint, k, step, rows)
-        return torch.where(self._mask(order, k, rows), paint, self.x[rows]), (order, paint)
+            order, paint = self._move(order, paint, step, rows)
+        return torch.where(self._mask(order, rows), paint, self.x[rows]), (order, paint)
 
     def keep(self, rows: Tensor, change: tuple[Tensor, ...]) -> None:
         self.order[rows], self.paint[rows] = change
 
-    def _move(self, order: Tensor, paint: Tensor, k: Tensor, step: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _move(self, order: Tensor, paint: Tensor, step: int,
+              rows: Tensor) -> tuple[Tensor, Tensor]:
         """Swap e random chosen groups for e random others and colour those; where too few are left, recolour chosen ones."""
         # e of each image, and one row of draws for each of these groups: where it goes, and its colour
-        channels, chosen = paint.shape[1], self.counts[rows]
+        channels, k = paint.shape[1], self.k[rows]
+        chosen = self.counts[rows]  # k on the CPU
         share = self.attack.alpha / schedule(L0_STEPS, rescaled(step, self.attack.steps))
         e = (share * chosen).long().minimum(chosen).clamp(min=1)
         u = self.rng.numbers([1 + n * (1 + channels) for n in e.tolist()], rows)
@@ -76,8 +80,9 @@ class GroupSearch:
 
         # swap and colour; a single group gets a colour it did not have
         entering, leaving = order.gather(1, new), order.gather(1, old)
-        seen = torch.where(self._mask(order, k, rows), paint, self.x[rows])
-        colour = torch.where(e[..., None] == 1, another(self._mean(seen, entering, rows), shade), shade.round())
+        seen = torch.where(self._mask(order, rows), paint, self.x[rows])
+        single = another(self._mean(seen, entering, rows), shade)
+        colour = torch.where(e[..., None] == 1, single, shade.round())
         order = order.scatter(1, new, leaving).scatter(1, old, entering)
         return order, self._coloured(paint, entering, colour)
 
@@ -90,14 +95,15 @@ class GroupSearch:
     def _coloured(self, paint: Tensor, groups: Tensor, colour: Tensor) -> Tensor:
         """``paint`` with ``colour`` (b, C, n) at ``groups`` (b, n)."""
         channels = paint.shape[1]
-        there = torch.cat([colour, torch.ones_like(colour[:, :1])], 1)  # the colours, and where there are any
+        there = torch.cat([colour, torch.ones_like(colour[:, :1])], 1)  # and where there is one
         grid = paint.new_zeros(len(paint), channels + 1, self.order.shape[1])
         grid.scatter_(2, groups[:, None].expand(-1, channels + 1, -1), there)
         full = self.kernel.expand(grid.unflatten(2, self.grid), self.x.shape[2:])
         return torch.where(full[:, channels:] > 0, full[:, :channels], paint)
 
-    def _mask(self, order: Tensor, k: Tensor, rows: Tensor) -> Tensor:
+    def _mask(self, order: Tensor, rows: Tensor) -> Tensor:
         """(b, 1, H, W) bool, pixels of the chosen groups."""
-        chosen = order[:, :len(self.slot)]
-        v = torch.zeros_like(order, dtype=torch.bool).scatter_(1, chosen, self.slot < k[:, None])
-        return (self.kernel.expand(v.view(-1, 1, *self.grid), self.x.shape[2:]) > 0) & self.region[rows]
+        first, chosen = order[:, :len(self.slot)], self.slot < self.k[rows][:, None]
+        v = torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, chosen)
+        pixels = self.kernel.expand(v.view(-1, 1, *self.grid), self.x.shape[2:]) > 0
+        return pixels & self.region[rows]

@@ -32,7 +32,8 @@ def square(corner: Tensor, side: Tensor, x: Tensor) -> Tensor:
     return rectangle(corner, side[:, None], x)
 
 
-def paint_square(paint: Tensor, mask: Tensor, side: Tensor, flip: bool, rng: ImageRNG, rows: Tensor) -> Tensor:
+def paint_square(paint: Tensor, mask: Tensor, side: Tensor, flip: bool, rng: ImageRNG,
+                 rows: Tensor) -> Tensor:
     """Paint a square of one colour, one of its corners a random pixel of the mask.
 
     A single pixel (``side`` (b,) 1) gets a colour it did not have; with ``flip`` one that differs in a single channel.

@@ -28,16 +28,22 @@ class PatchSearch:
         self.x, self.region = objective.images, objective.region
         self.sizes = self._sizes(objective)
         to = dict(device=self.x.device, dtype=torch.int64)
-        self.size, self.extent = torch.tensor(self.sizes, **to), torch.tensor(rng.sizes, **to).view(-1, 2)
+        self.size = torch.tensor(self.sizes, **to)
+        self.extent = torch.tensor(rng.sizes, **to).view(-1, 2)
 
         # the step from which single pixels change in one channel only
-        first = {size: first_single(lambda it, size=size: patch_side(it, attack.alpha, size), attack.steps)
-                 for size in set(self.sizes)}
-        self.refine = torch.tensor([(first[size] + attack.steps) // 2 for size in self.sizes], **to)
+        refine = {size: self._refine(size) for size in set(self.sizes)}
+        self.refine = torch.tensor([refine[size] for size in self.sizes], **to)
 
         everyone = torch.arange(len(self.x))
-        self.place = (rng.numbers([2] * len(self.x), everyone) * (self.extent - self.size[:, None] + 1)).long()
+        room = self.extent - self.size[:, None] + 1
+        self.place = (rng.numbers([2] * len(self.x), everyone) * room).long()
         self.patch = self._first_patch(everyone)
+
+    def _refine(self, size: int) -> int:
+        attack = self.attack
+        first = first_single(lambda it: patch_side(it, attack.alpha, size), attack.steps)
+        return (first + attack.steps) // 2
 
     def _sizes(self, objective: Restricted) -> list[int]:
         """The side of each image's square: the whole part of the root of k, and of a share at most what fits."""
@@ -46,13 +52,14 @@ class PatchSearch:
             sizes = [min(size, *extent) for size, extent in zip(sizes, self.rng.sizes, strict=True)]
         for size, extent, key in zip(sizes, self.rng.sizes, objective.keys, strict=True):
             if size > min(extent):
-                raise InputError(f'SparseRS: a square of {size} x {size} pixels does not fit into image {key}, '
-                                 f'{extent[0]} x {extent[1]}')
+                raise InputError(f'SparseRS: a square of {size} x {size} pixels does not fit '
+                                 f'into image {key}, {extent[0]} x {extent[1]}')
         return sizes
 
     def _first_patch(self, everyone: Tensor) -> Tensor:
         """(B, C, S, S): 1000 squares of one colour each, on black."""
-        b, channels, longest = len(self.x), self.x.shape[1], max(self.sizes, default=0)
+        b, channels = self.x.shape[:2]
+        longest = max(self.sizes, default=0)
         draws = self.rng.numbers([1000 * (3 + channels)] * b, everyone).view(b, -1, 3 + channels)
         patch = self.x.new_zeros(b, channels, longest, longest)
         largest = self.size.sqrt().ceil().sub(1).clamp(min=1)
@@ -88,8 +95,9 @@ class PatchSearch:
         Args:
             stay: (b, 1) bool, patches to leave alone.
         """
-        it = rescaled(step, self.attack.steps)
-        side = torch.tensor([patch_side(it, self.attack.alpha, self.sizes[r]) for r in rows], device=patch.device)
+        it, alpha = rescaled(step, self.attack.steps), self.attack.alpha
+        sides = [patch_side(it, alpha, self.sizes[r]) for r in rows]
+        side = torch.tensor(sides, device=patch.device)
         corner = (u[:, 2:4] * (self.size[rows] - side + 1)[:, None]).long()
         shade = u[:, 4:, None]
 

@@ -3,10 +3,14 @@ from bisect import bisect_left
 from collections.abc import Callable
 from math import ceil
 
-__all__ = ['L0_STEPS', 'PATCH_STEPS', 'first_single', 'frame_side', 'patch_side', 'rescaled', 'schedule']
+__all__ = ['L0_STEPS', 'PATCH_STEPS', 'first_single', 'frame_side', 'patch_side', 'rescaled',
+           'schedule']
 
-L0_STEPS = (0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000), (1, 2, 4, 5, 6, 8, 10, 12, 15, 20)
-PATCH_STEPS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000), (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+# limits, and what alpha is divided by up to each and beyond the last
+L0_STEPS = ((0, 50, 200, 500, 1000, 2000, 4000, 6000, 8000),
+            (1, 2, 4, 5, 6, 8, 10, 12, 15, 20))
+PATCH_STEPS = ((10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000),
+               (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
 
 
 def rescaled(step: int, steps: int) -> int:

@@ -80,9 +80,11 @@ class SparseRS(BudgetAttack):
             check_number(self, 'alpha_init')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
         if self.variant != 'l0' and self.kernel != Pixel():
-            raise InputError(f"SparseRS: variant '{self.variant}' takes no kernel; use variant='l0'")
+            raise InputError(f"SparseRS: variant '{self.variant}' takes no kernel; "
+                             "use variant='l0'")
         if self.variant == 'frames' and not isinstance(self.k, int):
-            raise InputError(f'SparseRS: k = {self.k}, expected the width of the frame in pixels (int)')
+            raise InputError(f'SparseRS: k = {self.k}, '
+                             'expected the width of the frame in pixels (int)')
 
     @property
     def alpha(self) -> float:
