@@ -25,6 +25,7 @@ from .attacks import (
 from .errors import InputError
 from .objectives import DetectorLoss, Fabricate, Mislabel, Targeted, TargetedPixels, Untargeted, UntargetedPixels, Vanish
 from .registry import ATTACKS, GOALS, KERNELS, VICTIMS
+from .threat_model import ThreatModel
 from .types import AttackResult, Boxes, Verdict
 
 if importlib.util.find_spec('mmengine'):
@@ -35,4 +36,4 @@ __version__ = '0.1.0'
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn', 'Attack', 'AttackResult',
            'Boxes', 'BudgetSearch', 'DetectorLoss', 'Fabricate', 'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels',
            'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted',
-           'TargetedPixels', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']
+           'TargetedPixels', 'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

@@ -2,14 +2,21 @@
 from .errors import InputError
 from .registry import nearest
 
-__all__ = ['check_choice', 'check_int', 'check_number', 'class_index']
+__all__ = ['check_bool', 'check_choice', 'check_int', 'check_number', 'class_index']
 
 
-def check_int(owner, name: str, low: int = 1) -> None:
-    """An attribute must be an int of at least ``low``."""
+def check_bool(owner, name: str) -> None:
+    """An attribute must be True or False."""
+    if not isinstance(getattr(owner, name), bool):
+        _refuse(owner, name, 'True or False')
+
+
+def check_int(owner, name: str, low: int | None = 1) -> None:
+    """An attribute must be an int, of at least ``low`` if that is given."""
     value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        _refuse(owner, name, f'an int >= {low}')
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if not number or (low is not None and value < low):
+        _refuse(owner, name, 'an int' if low is None else f'an int >= {low}')
 
 
 def check_number(owner, name: str, low: float = 0, high: float = float('inf'), low_ok: bool = False, high_ok: bool = False):

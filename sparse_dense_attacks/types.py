@@ -1,9 +1,12 @@
-"""What travels between attacks, objectives and the engine: frozen containers without behaviour."""
+"""What travels between attacks, objectives and the engine: frozen containers."""
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ['AttackResult', 'Boxes', 'Verdict']
+__all__ = ['AttackResult', 'Boxes', 'Judgement', 'Verdict']
 
 
 @dataclass(frozen=True)
@@ -12,15 +15,20 @@ class Verdict:
 
     Attributes:
         loss: (b,) float, differentiable; the attacker maximises it and it need not saturate.
-        margin: (b,) float, differentiable; > 0 until the attack has succeeded and <= 0 after, ``relu(margin)`` is exactly 0 with
-            zero gradient at success.
+        margin: (b,) float, differentiable; > 0 until the attack has succeeded and <= 0 after,
+            ``relu(margin)`` is exactly 0 with zero gradient at success.
         success: (b,) bool; authoritative where ``margin`` is 0.
-        logits: (b, K) float, differentiable, where the goal is to leave one of K classes: that class first, then the others.
+        logits: (b, K) float, differentiable, where the goal is to leave one of K classes: that
+            class first, then the others.
     """
     loss: Tensor
     margin: Tensor
     success: Tensor
     logits: Tensor | None = None
+
+    def __getitem__(self, rows: Tensor) -> 'Verdict':
+        logits = None if self.logits is None else self.logits[rows]
+        return Verdict(self.loss[rows], self.margin[rows], self.success[rows], logits)
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,10 @@ class Boxes:
     Attributes:
         boxes: (B, N, 4) float, ``x1 y1 x2 y2`` in pixels of the network input.
         labels: (B, N) int64, class indices; -1 marks padding.
-        scores: (B, N) float in [0, 1], the probability of that class; 0 at padding, 1 for ground truth.
-        below: (B, N) float, score of the class that the detector reports for this box in place of ``labels``; 0 where it reports
-            ``labels``, as all do if this is None.
+        scores: (B, N) float in [0, 1], the probability of that class; 0 at padding, 1 for ground
+            truth.
+        below: (B, N) float, score of the class that the detector reports for this box in place of
+            ``labels``; 0 where it reports ``labels``, as all do if this is None.
     """
     boxes: Tensor
     labels: Tensor
@@ -45,43 +54,82 @@ class Boxes:
         return self.labels >= 0
 
     def __getitem__(self, rows: Tensor) -> 'Boxes':
-        return Boxes(self.boxes[rows], self.labels[rows], self.scores[rows], None if self.below is None else self.below[rows])
+        below = None if self.below is None else self.below[rows]
+        return Boxes(self.boxes[rows], self.labels[rows], self.scores[rows], below)
 
 
 @dataclass(frozen=True)
-class AttackResult:
-    """Adversarial images and what they cost, one entry per image.
+class Judgement:
+    """What is said about finished images by looking at them, one entry per image.
 
     Attributes:
-        images: (B, C, H, W) float in [0, 1]; on the 8-bit grid unless the run was asked for float images. The untouched image
-            where the attack was not needed or failed on a non-finite gradient.
         success: (B,) bool, judged on the image rounded to 8 bits.
-        success_float: (B,) bool, judged on the float image the attack returned.
-        clean_correct: (B,) bool, the victim was right about the clean image: the denominator of the success rate.
-        defined: (B,) bool, False where success has no meaning (an image without objects, say).
+        success_float: (B,) bool, judged on the float image.
         l0_pixels: (B,) int64, pixels with any changed channel.
         l0_elements: (B,) int64, changed channel values.
-        groups: (B,) int64, groups of the attack's structure; equal to ``l0_pixels`` for unstructured attacks.
         linf: (B,) float, largest change of a channel value, in [0, 1].
-        forwards, backwards: (B,) int64, passes the attack spent on the image (the final re-check is not among them).
-        seconds: (B,) float, time of the attack, shared out in proportion to the forwards.
-        failed: (B,) bool, loss or gradient became non-finite; the image is reported as not broken.
-        share: (B,) float64, share of the image's parts (objects, pixels of a label map) that are as the goal wants them, on the
-            image rounded to 8 bits; NaN for goals without parts.
+        share: (B,) float64, share of the image's parts (objects, pixels of a label map) that are as
+            the goal wants them, on the image rounded to 8 bits; NaN for goals without parts.
         parts: (B,) int64, how many parts count; 0 for goals without.
     """
-    images: Tensor
     success: Tensor
     success_float: Tensor
-    clean_correct: Tensor
-    defined: Tensor
     l0_pixels: Tensor
     l0_elements: Tensor
-    groups: Tensor
     linf: Tensor
+    share: Tensor
+    parts: Tensor
+
+
+@dataclass(frozen=True)
+class AttackResult(Judgement):
+    """Adversarial images, what :class:`Judgement` says of them, and what they cost.
+
+    Attributes:
+        images: (B, C, H, W) float in [0, 1]; on the 8-bit grid unless the run was asked for float
+            images. The untouched image where the attack was not needed or failed.
+        success, success_float: as in :class:`Judgement`, but False for images that failed or whose
+            result exceeds a minimum attack's budget.
+        clean_correct: (B,) bool, the victim was right about the clean image: the denominator of the
+            success rate.
+        defined: (B,) bool, False where success has no meaning (an image without objects, say).
+        groups: (B,) int64, groups of the attack's structure; equal to ``l0_pixels`` for
+            unstructured attacks.
+        forwards, backwards: (B,) int64, passes the attack spent on the image (the final re-check is
+            not among them).
+        seconds: (B,) float, time of the attack, shared out in proportion to the forwards.
+        failed: (B,) bool, loss or gradient became non-finite; the image is reported as not broken.
+    """
+    images: Tensor
+    clean_correct: Tensor
+    defined: Tensor
+    groups: Tensor
     forwards: Tensor
     backwards: Tensor
     seconds: Tensor
     failed: Tensor
-    share: Tensor
-    parts: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence['AttackResult']) -> 'AttackResult':
+        """The results of several batches of images of one size as one."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+    def with_row(self, row: int, alone: 'AttackResult') -> 'AttackResult':
+        """This result with that of one image, which was attacked alone, in place of its own.
+
+        Args:
+            row: which image.
+            alone: a result of one image, whose size may be less.
+        """
+        changed = {}
+        for field in dataclasses.fields(self):
+            values = getattr(self, field.name).clone()
+            value = getattr(alone, field.name)[0]
+            if field.name == 'images':
+                h, w = value.shape[-2:]
+                values[row, :, :h, :w] = value
+            else:
+                values[row] = value
+            changed[field.name] = values
+        return AttackResult(**changed)

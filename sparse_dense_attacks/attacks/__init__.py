@@ -1,6 +1,6 @@
 """Attack cores: one file per method; they import torch only and know no task."""
 from .aslo import ASLO, ASLOAddOn
-from .base import Attack, BudgetAttack, MinimumAttack, cascade
+from .base import Attack, BudgetAttack, MinimumAttack, cascade, judge
 from .budget_search import BudgetSearch
 from .foreign_attack import ForeignAttack
 from .gse import GSE
@@ -17,4 +17,4 @@ from .wi_fgsm import WIFGSM
 
 __all__ = ['ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Attack', 'BudgetAttack', 'BudgetSearch', 'ForeignAttack', 'ImageRNG',
            'MinimumAttack', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD',
-           'SwapPGD', 'cascade']
+           'SwapPGD', 'cascade', 'judge']

@@ -2,7 +2,7 @@
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -13,10 +13,10 @@ from ..errors import InputError
 from ..groups import Pixel
 from ..objectives.base import EightBit, MeteredObjective, Objective, Restricted
 from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, pixel_budget, to_8bit
-from ..types import AttackResult, Verdict
+from ..types import AttackResult, Judgement, Verdict
 from .rng import ImageRNG
 
-__all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade']
+__all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade', 'judge']
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Attack:
         """
         meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards)
         clean, images = meter.clean, meter.images
-        rows = (self.wanted(clean) & self.has_room(meter) & ~meter.failed).nonzero()[:, 0].cpu()
+        worth = self.wanted(clean) & self.has_room(meter) & ~meter.failed
+        rows = worth.nonzero()[:, 0].cpu()
 
         seconds = torch.zeros(len(images))
         adversarial = images.clone()
@@ -90,32 +91,66 @@ class Attack:
             usable = part.region & ~part.failed[:, None, None, None]
             adversarial[rows] = torch.where(usable, found.detach().clamp(0, 1), part.images)
 
-        success = {}
-        for name, candidates in (('8bit', to_8bit(adversarial)), ('float', adversarial)):
-            if name == 'float' and torch.equal(candidates, to_8bit(candidates)):
-                success[name] = success['8bit']
-                continue
-            success[name] = clean.success.clone()
-            if len(new := changed_pixels(candidates, images).flatten(1).any(1).nonzero()[:, 0].cpu()):
-                with torch.no_grad():
-                    success[name][new] = objective(candidates[new], new).success
-        share = torch.full((len(images),), torch.nan, dtype=torch.float64)
-        parts = torch.zeros(len(images), dtype=torch.int64)
-        if hasattr(objective, 'share') and len(images):
-            share, parts = objective.share(to_8bit(adversarial), torch.arange(len(images))), objective.total
+        said = judge(objective, adversarial, start=meter, eight_bit=eight_bit)
         if eight_bit:
             adversarial = to_8bit(adversarial)
         valid = self.answers(meter, adversarial) & ~meter.failed
-        _warn('loss or gradient is not finite, or the result, so they count as not broken', meter.failed, meter.keys)
-        _warn('the gradient is zero everywhere, so there was nothing to follow', meter.flat & ~success['float'] & ~meter.failed,
-              meter.keys)
+        _warn('loss or gradient is not finite, or the result, so they count as not broken',
+              meter.failed, meter.keys)
+        _warn('the gradient is zero everywhere, so there was nothing to follow',
+              meter.flat & ~said.success_float & ~meter.failed, meter.keys)
+        counted = replace(said, success=said.success & valid,
+                          success_float=said.success_float & valid)
         return AttackResult(
-            images=adversarial, success=success['8bit'] & valid, success_float=success['float'] & valid,
-            clean_correct=meter.eligible & clean.loss.isfinite(), defined=meter.defined,
-            l0_pixels=count_pixels(adversarial, images), l0_elements=count_elements(adversarial, images),
-            groups=self.count_groups(meter, adversarial), linf=linf_distance(adversarial, images),
-            forwards=meter.forwards, backwards=meter.backwards, seconds=seconds, failed=meter.failed,
-            share=share, parts=parts)
+            **vars(counted), images=adversarial, defined=meter.defined, failed=meter.failed,
+            clean_correct=meter.eligible & clean.loss.isfinite(),
+            groups=self.count_groups(meter, adversarial),
+            forwards=meter.forwards, backwards=meter.backwards, seconds=seconds)
+
+
+def judge(objective: Objective, images: Tensor, start: 'MeteredObjective | Objective | None' = None,
+          eight_bit: bool = True) -> Judgement:
+    """Ask the victim about finished images and count what was changed; attacks, transfer and re-scoring end here.
+
+    Args:
+        objective: of the victim whose word counts.
+        images: (B, C, H, W) float in [0, 1], one for each of the objective's images.
+        start: the images (and the verdict on them) that changes are counted from; by default those
+            of the objective. Images without a change are not shown to the victim again.
+        eight_bit: count changes of the images rounded to 8 bits (default), or of the float images.
+
+    Example:
+        >>> from sparse_dense_attacks.testing import Linear, objective
+        >>> task = objective(Linear(torch.ones(1, 2, 2), -1.0), torch.zeros(1, 1, 2, 2))
+        >>> said = judge(task, torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]))
+        >>> said.success.tolist(), said.l0_pixels.tolist()
+        ([True], [2])
+    """
+    start = start or objective
+    rounded = to_8bit(images)
+    success = _success(objective, rounded, start)
+    float_success = success if torch.equal(images, rounded) else _success(objective, images, start)
+    stored = rounded if eight_bit else images
+    parts = objective.parts
+    if parts is None:
+        parts = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    return Judgement(
+        success=success, success_float=float_success,
+        l0_pixels=count_pixels(stored, start.images),
+        l0_elements=count_elements(stored, start.images),
+        linf=linf_distance(stored, start.images),
+        share=objective.share(rounded, torch.arange(len(images))), parts=parts)
+
+
+def _success(objective: Objective, images: Tensor, start: 'MeteredObjective | Objective') -> Tensor:
+    """(B,) bool, images that are broken; of those without a change what is known already."""
+    success = start.clean.success.clone()
+    changed = changed_pixels(images, start.images).flatten(1).any(1)
+    rows = changed.nonzero()[:, 0].cpu()
+    if len(rows):
+        with torch.no_grad():
+            success[rows] = objective(images[rows], rows).success
+    return success
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ..engine.photos import use_photos
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS
 from ..results import describe, file_digest, versions
+from ..threat_model import ThreatModel
 from .common import (
     CONFIG_ERRORS,
     check_device,
@@ -24,7 +25,7 @@ from .common import (
 
 __all__ = ['attack_from_command_line', 'opened', 'prepare']
 
-_OPTIONS = ('seed', 'eight_bit', 'max_forwards', 'where', 'victim')  # top-level keys of a config that AttackLoop takes
+_OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')  # fields of the threat model that configs had at top level
 
 
 def attack_from_command_line(argv: list[str] | None = None) -> dict:
@@ -47,12 +48,14 @@ def prepare(argv: list[str] | None = None) -> Runner:
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     args = parser.parse_args(argv)
 
-    cfg = load_config(args.config, args.cfg_options, ('attack', 'goal', 'pictures', *_OPTIONS))
+    cfg = load_config(args.config, args.cfg_options, ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER))
     for key, example in (('attack', "dict(type='SparsePGD', k=0.01)"), ('goal', "dict(type='Vanish')")):
         if not isinstance(cfg.get(key), dict | str):
             raise InputError(f"{args.config} has no top-level '{key}', for example {key} = {example}")
     given = cfg.to_dict()
     attack, goal = ATTACKS.build(given['attack']), GOALS.build(given['goal'])
+    older = {name: given[name] for name in _OLDER if name in given}
+    threat = ThreatModel.build(given.get('threat'), older, args.config)
     for key in ('model', 'test_dataloader', *(() if args.images else ('test_evaluator',))):
         if cfg.get(key) is None:
             raise InputError(f"{args.config} has no '{key}': take it from the model's own test config (_base_ = [...])")
@@ -73,17 +76,19 @@ def prepare(argv: list[str] | None = None) -> Runner:
     cfg.load_from = weights
     cfg.resume, cfg.launcher = False, args.launcher  # a resumed training's config resumes; ours is --resume
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
-    options = {name: cfg.pop(name) for name in _OPTIONS if name in cfg}
+    victim = cfg.pop('victim', None)
     pictures = cfg.pop('pictures', 8)
     digest = file_digest(weights) if weights else 'random weights'
     dataset = {name: value for name, value in cfg.test_dataloader.dataset.to_dict().items() if name != 'indices'}
     run_info = dict(
-        identity=dict(attack=describe(attack), goal=describe(goal), model=cfg.model.to_dict(), dataset=dataset, weights=digest,
-                      options=options),
-        command=shlex.join(sys.argv), checkpoint=weights, grid='input', versions=versions(), config=cfg.to_dict())
-    cfg.pop('attack'), cfg.pop('goal')
+        identity=dict(attack=describe(attack), goal=describe(goal), threat=describe(threat), model=cfg.model.to_dict(),
+                      dataset=dataset, weights=digest, victim=victim),
+        command=shlex.join(sys.argv), checkpoint=weights, versions=versions(), config=cfg.to_dict())
+    for key in ('attack', 'goal', 'threat', *_OLDER):
+        cfg.pop(key, None)
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='AttackVisualizationHook', images=pictures)]
-    cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, resume=args.resume, run_info=run_info, **options)
+    cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
+                        resume=args.resume, run_info=run_info)
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
         check_ops()
     try:

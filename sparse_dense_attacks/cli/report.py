@@ -4,7 +4,6 @@
     sda report work_dirs/* --unit groups --out work_dirs/report
 """
 import argparse
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..evaluation import draw_curves, success_at
-from ..results import ResultStore
+from ..results import Run
 from .common import main
 
 BUDGETS = (1, 3, 10, 30, 100, 300, 1000, 3000)
@@ -36,17 +35,16 @@ def run(argv: list[str] | None = None) -> None:
         Console(stderr=True).print(f'note: passed over without a run.json: {others}', soft_wrap=True, markup=False)
     lines, curves = [], {}
     for folder in runs:
-        run_info = json.loads((folder / 'run.json').read_text())
-        metrics = json.loads((folder / 'metrics.json').read_text()) if (folder / 'metrics.json').is_file() else {}
-        records = [r for r in ResultStore(folder).reload() if r.success is not None and r.clean_correct]
+        finished = Run.load(folder)
+        metrics = finished.metrics
+        records = [r for r in finished.records if r.success is not None and r.clean_correct]
         sizes, success = [getattr(r, column) for r in records], [r.success for r in records]
         label = _label(folder, runs)
         curves[label] = sizes, success
         broken = [size for size, broken in zip(sizes, success, strict=True) if broken]
         scores = [f'{name.removeprefix("clean/")} {value:.3f} -> {metrics["adv/" + name.removeprefix("clean/")]:.3f}'
                   for name, value in metrics.items() if name.startswith('clean/') and isinstance(value, float)][:2]
-        identity = run_info.get('identity', {})
-        lines.append([label, *(_type(identity.get(part)) for part in ('attack', 'goal')), str(len(records)),
+        lines.append([label, *(_type(finished.identity.get(part)) for part in ('attack', 'goal')), str(len(records)),
                       f'{len(broken) / len(records):.3f}' if records else '-',
                       f'{statistics.median(broken):g}' if broken else '-', ', '.join(scores) or '-',
                       *(f'{rate:.2f}' for rate in success_at(BUDGETS, sizes, success))])

@@ -1,6 +1,5 @@
-"""Perturbs one batch of a test dataloader; the loop and the hook share it."""
+"""Perturbs one batch of a test dataloader; loops and hooks share it."""
 import copy
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +9,13 @@ from torch import Tensor, nn
 from ..attacks import Attack
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS
+from ..threat_model import ThreatModel
 from ..types import AttackResult
 from ..victims import wrap
-from ..victims.where import Where
+from ..victims.base import Victim
 from .data import victim_options
 
-__all__ = ['Attacker', 'Perturbed', 'attacker_for']
+__all__ = ['Attacker', 'Perturbed', 'attacker_for', 'with_inputs']
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,41 @@ class Perturbed:
     result: AttackResult
 
 
+@dataclass(frozen=True)
 class Attacker:
-    """Applies an attack with a goal to the batches of a model.
+    """An attack with a goal on a victim under a threat model, for batch after batch.
 
     Args:
-        model: the model (unwrapped from distributed training).
-        attack: an :class:`~sparse_dense_attacks.attacks.Attack` or its config.
-        goal: a goal or its config.
-        seed: with a sample's key it decides every random draw.
-        eight_bit: attack what an 8-bit file can hold (default), or float images as published codes do.
-        max_forwards: hard budget of forwards per image.
-        where: which pixels may change, see :class:`Where`.
-        **options: arguments of the victim class.
-    """
+        victim: the model, made attackable.
+        attack: an attack, its name or config.
+        goal: a goal, its name or config.
+        threat: what the attacker may do.
 
-    def __init__(self, model: nn.Module, attack: Attack | dict, goal, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, where: Where | dict | str = 'anywhere', **options):
-        self.victim = wrap(model, **options)
-        self.attack, self.goal = ATTACKS.build(attack), GOALS.build(goal)
+    Raises:
+        InputError: the goal is one of another task.
+    """
+    victim: Victim
+    attack: Attack
+    goal: object
+    threat: ThreatModel = ThreatModel()
+
+    def __post_init__(self):
+        object.__setattr__(self, 'attack', ATTACKS.build(self.attack))
+        object.__setattr__(self, 'goal', GOALS.build(self.goal))
         if self.goal.task != self.victim.task:
             fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == self.victim.task)
-            name, task = type(self.goal).__name__, self.goal.task
-            raise InputError(f'{name} is a goal of {task}, but the model does {self.victim.task}: {fitting}')
-        self.seed, self.eight_bit, self.max_forwards, self.where = seed, eight_bit, max_forwards, Where.build(where)
+            raise InputError(f'{type(self.goal).__name__} is a goal of {self.goal.task}, but the model does {self.victim.task}: '
+                             f'{fitting}')
+
+    @classmethod
+    def of_model(cls, model: nn.Module, attack: Attack | dict | str, goal, threat: ThreatModel | dict | None = None,
+                 **options) -> 'Attacker':
+        """For a model of an OpenMMLab library (unwrapped from distributed training).
+
+        Args:
+            **options: arguments of the victim class.
+        """
+        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat))
 
     def perturb(self, data_batch: dict) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -68,25 +80,24 @@ class Attacker:
             keys, result = self._attack(data_batch)
             for row in result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 else ():
                 _, alone = self._attack({name: [values[row]] for name, values in data_batch.items()})
-                h, w = alone.images.shape[-2:]
-                result.images[row, :, :h, :w] = alone.images[0]
-                for field in dataclasses.fields(result):
-                    if field.name != 'images':
-                        getattr(result, field.name)[row] = getattr(alone, field.name)[0]
+                result = result.with_row(row, alone)
         return Perturbed(with_inputs(data_batch, result.images), keys, result)
 
     def _attack(self, data_batch: dict) -> tuple[list, AttackResult]:
         scene = self.victim.open(data_batch)
-        objective, allowed = self.goal.objective(scene), self.where(scene, data_batch['data_samples'])
-        if allowed is not None:
-            objective.region = objective.region & allowed
-        return scene.keys, self.attack(objective, self.seed, self.eight_bit, self.max_forwards)
+        objective = self.goal.objective(scene.restricted(self.threat.where(scene)))
+        threat = self.threat
+        return scene.keys, self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards)
 
 
-def attacker_for(runner, dataset, victim: dict | None, **settings) -> Attacker:
-    """The attacker of a runner's model on a data set of the same classes."""
+def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: ThreatModel) -> Attacker:
+    """The attacker of a runner's model on a data set of the same classes.
+
+    Args:
+        victim: arguments of the victim class beside those that the data set decides.
+    """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    attacker = Attacker(model, **settings, **victim_options(dataset) | (victim or {}))
+    attacker = Attacker.of_model(model, attack, goal, threat, **victim_options(dataset) | (victim or {}))
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')

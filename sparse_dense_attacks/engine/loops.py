@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..results import Record, ResultStore
+from ..threat_model import ThreatModel
 from ..victims.base import sample_key
 from .attacker import Perturbed, attacker_for
 from .data import from_picture, to_picture, tolerant
@@ -38,33 +39,30 @@ class AttackLoop(TestLoop):
         runner, dataloader, evaluator: as for mmengine's TestLoop.
         attack: attack config or object.
         goal: goal config or object.
-        seed: with a sample's id it decides every random draw.
-        eight_bit: attack what an 8-bit file can hold (default), or float images.
-        max_forwards: hard budget of forwards per image.
-        where: which pixels may change: 'anywhere', 'inside' or 'outside' objects, or a folder of masks; see
-            :class:`~sparse_dense_attacks.victims.where.Where`.
+        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
+        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them before.
     """
 
-    def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, where: str | dict = 'anywhere', victim: dict | None = None,
-                 resume: bool = False, run_info: dict | None = None):
+    def __init__(self, runner, dataloader, evaluator, attack, goal, threat: ThreatModel | dict | None = None,
+                 victim: dict | None = None, resume: bool = False, run_info: dict | None = None, **older):
         clean_evaluator = _apart(evaluator, 'clean')
         super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
         self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
         self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
-        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
-                                     eight_bit=eight_bit, max_forwards=max_forwards, where=where)
-        self.store, self.resume, self.run_info = ResultStore(runner.work_dir), resume, run_info or {}
+        threat = ThreatModel.build(threat, older, 'AttackLoop')
+        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack, goal, threat)
+        self.store, self.resume = ResultStore(runner.work_dir), resume
+        self.run_info = run_info or {'identity': {}}
         self.clean_batch: dict = {}  # the last batch and its clean predictions, for hooks that draw them
         self.clean_outputs: list = []
 
     def run(self) -> dict:
         """Attack and evaluate; returns (and writes to metrics.json) the flat dict of metrics."""
         if is_main_process():
-            self.store.start(self.run_info or {'identity': {}}, self.resume)
+            self.store.start(self.run_info, self.resume)
         barrier()
         self.store.reload()
         self.runner.call_hook('before_test')
@@ -113,15 +111,8 @@ class AttackLoop(TestLoop):
             raise
 
     def _record(self, perturbed: Perturbed) -> None:
-        r = perturbed.result
-        rows = zip(perturbed.keys, perturbed.batch['inputs'], *(getattr(r, name).tolist() for name in (
-            'success', 'success_float', 'clean_correct', 'defined', 'failed', 'l0_pixels', 'l0_elements', 'groups', 'linf',
-            'forwards', 'backwards', 'seconds', 'share', 'parts')), strict=True)
-        for key, image, success, success_float, correct, defined, failed, *counts, share, parts in rows:
-            self.store.add(Record(key, success if defined else None, success_float if defined else None, correct, *counts,
-                                  share=None if math.isnan(share) else share, parts=parts,
-                                  note='non-finite loss or gradient' if failed else ''),
-                           image=to_picture(image))
+        for row, (key, image) in enumerate(zip(perturbed.keys, perturbed.batch['inputs'], strict=True)):
+            self.store.add(Record.of(key, perturbed.result, row), image=to_picture(image))
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""
@@ -174,17 +165,17 @@ class AttackValLoop(ValLoop):
 
     Args:
         runner, dataloader, evaluator: as for mmengine's ValLoop.
-        attack, goal, seed, eight_bit, max_forwards, where, victim: as for :class:`AttackLoop`.
+        attack, goal, threat, victim, older: as for :class:`AttackLoop`.
     """
 
-    def __init__(self, runner, dataloader, evaluator, attack, goal, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, where: str | dict = 'anywhere', victim: dict | None = None):
+    def __init__(self, runner, dataloader, evaluator, attack, goal, threat: ThreatModel | dict | None = None,
+                 victim: dict | None = None, **older):
         attacked_evaluator = _apart(evaluator, 'adv')
         super().__init__(runner, dataloader, evaluator)
         self.attacked_evaluator: Evaluator = runner.build_evaluator(attacked_evaluator)
         self.attacked_evaluator.dataset_meta = self.evaluator.dataset_meta
-        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack=attack, goal=goal, seed=seed,
-                                     eight_bit=eight_bit, max_forwards=max_forwards, where=where)
+        threat = ThreatModel.build(threat, older, 'AttackValLoop')
+        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack, goal, threat)
 
     def run(self) -> dict:
         """Evaluate before and after the attack; returns the flat dict of metrics."""

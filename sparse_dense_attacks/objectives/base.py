@@ -1,5 +1,6 @@
 """The contract between attacks and tasks, and the wrappers every run puts around an objective."""
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
@@ -20,21 +21,36 @@ class Objective(Protocol):
     Attributes:
         images: (B, C, H, W) float in [0, 1]; smaller images are padded right and bottom.
         region: (B, 1, H, W) bool, pixels that may change; False at padding.
-        keys: one sample id per image; together with the seed it decides every random draw for the image.
+        keys: one sample id per image; with the seed it decides every random draw for the image.
         clean: the verdict on ``images``.
-        eligible: (B,) bool, the victim was right about the clean image (denominator of the success rate).
+        eligible: (B,) bool, the victim was right about the clean image (denominator of the success
+            rate).
         defined: (B,) bool, False where success has no meaning for the image.
+        parts: (B,) int64, how many parts of the image (objects, pixels of a label map) the goal is
+            about; None for goals without parts, the default.
     """
     images: Tensor
     region: Tensor
-    keys: list
+    keys: Sequence
     clean: Verdict
     eligible: Tensor
     defined: Tensor
+    parts: Tensor | None = None
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
-        """Judge candidates ``x`` (b, C, H, W) of the images ``rows``: (b,) int64 on the CPU, known to attacks without a sync."""
+        """Judge candidates ``x`` (b, C, H, W) of the images ``rows``.
+
+        Args:
+            rows: (b,) int64 on the CPU, known to attacks without a synchronisation.
+        """
         ...
+
+    def share(self, x: Tensor, rows: Tensor) -> Tensor:
+        """(b,) float64, share of the parts of candidates ``x`` that are as the goal wants them.
+
+        NaN for images without parts, as all are by default. Costs at most one forward.
+        """
+        return x.new_full((len(x),), torch.nan, dtype=torch.float64)
 
 
 class EightBit:
@@ -48,7 +64,8 @@ class EightBit:
         self.images = to_8bit(objective.images)
         self.region, self.keys = objective.region, objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
-        if not self._on_grid:  # right about the image that a file holds, or rounding alone would be counted as a success
+        if not self._on_grid:
+            # Right about the image that a file holds, or rounding alone would count as a success.
             self.eligible = self.eligible & ~self.clean.success
 
     @cached_property
@@ -67,22 +84,28 @@ class EightBit:
 
 
 class Restricted:
-    """The images ``rows`` of an objective, renumbered from 0."""
+    """The images ``rows`` of a metered objective, renumbered from 0; what a core is given.
 
-    def __init__(self, objective: Objective, rows: Tensor):
+    Attributes:
+        failed: (b,) bool, images that are of no more use.
+        others as in :class:`Objective`.
+    """
+
+    def __init__(self, objective: 'MeteredObjective | Restricted', rows: Tensor):
         self.objective, self.rows = objective, rows
-        self.images, self.region = objective.images[rows], objective.region[rows]
+        self.images = objective.images[rows]
+        self.region = objective.region[rows]
         self.keys = [objective.keys[r] for r in rows]
-        self.eligible, self.defined = objective.eligible[rows], objective.defined[rows]
-        clean = objective.clean
-        self.clean = Verdict(clean.loss[rows], clean.margin[rows], clean.success[rows],
-                             None if clean.logits is None else clean.logits[rows])
+        self.eligible = objective.eligible[rows]
+        self.defined = objective.defined[rows]
+        self.clean = objective.clean[rows]
 
     @property
     def failed(self) -> Tensor:
         return self.objective.failed[self.rows]
 
-    def reserved(self):
+    def reserved(self) -> AbstractContextManager[None]:
+        """See :meth:`MeteredObjective.reserved`."""
         return self.objective.reserved()
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
@@ -99,7 +122,7 @@ class MeteredObjective:
         forwards, backwards: (B,) int64 on the CPU.
     """
 
-    def __init__(self, objective: Objective, max_forwards: int | None = None):
+    def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None):
         if max_forwards is not None and (not isinstance(max_forwards, int) or max_forwards < 1):
             raise InputError(f'max_forwards = {max_forwards}: expected at least 1 (int), the look at the clean image')
         self.objective, self.max_forwards = objective, max_forwards
@@ -133,22 +156,30 @@ class MeteredObjective:
             return self._query(x, rows)
         earlier = (rows[:, None] == rows).tril(-1).sum(1)  # candidates of the same image before this one
         allowed = (self.forwards[rows] + earlier < self.max_forwards - self._reserve).nonzero()[:, 0]
-        # Zero times x keeps the graph connected, so that an attack may still ask for a (zero) gradient.
+        # Zero times x keeps the graph connected, so that an attack may still ask for a gradient.
         nothing = x.flatten(1).sum(1) * 0
-        loss, margin, logits = nothing - torch.inf, nothing + 1, None
-        success = torch.zeros_like(loss, dtype=torch.bool)
-        if self.clean.logits is not None:
-            logits = torch.cat([margin[:, None], nothing[:, None].expand(-1, self.clean.logits.shape[1] - 1)], 1)
-        if len(allowed):
-            verdict = self._query(x[allowed], rows[allowed])
-            where = allowed.to(x.device)
-            loss, margin, success, logits = (
-                None if full is None else full.index_copy(0, where, part) for full, part in
-                ((loss, verdict.loss), (margin, verdict.margin), (success, verdict.success), (logits, verdict.logits)))
-        return Verdict(loss, margin, success, logits)
+        spent = Verdict(loss=nothing - torch.inf, margin=nothing + 1,
+                        success=torch.zeros_like(nothing, dtype=torch.bool),
+                        logits=self._spent_logits(nothing))
+        if not len(allowed):
+            return spent
+        verdict = self._query(x[allowed], rows[allowed])
+        where = allowed.to(x.device)
+        return Verdict(loss=spent.loss.index_copy(0, where, verdict.loss),
+                       margin=spent.margin.index_copy(0, where, verdict.margin),
+                       success=spent.success.index_copy(0, where, verdict.success),
+                       logits=None if spent.logits is None else
+                       spent.logits.index_copy(0, where, verdict.logits))
+
+    def _spent_logits(self, nothing: Tensor) -> Tensor | None:
+        """Logits (b, K) of images whose budget is spent: never those of another class."""
+        if self.clean.logits is None:
+            return None
+        others = nothing[:, None].expand(-1, self.clean.logits.shape[1] - 1)
+        return torch.cat([nothing[:, None] + 1, others], 1)
 
     @contextmanager
-    def reserved(self):
+    def reserved(self) -> Iterator[None]:
         """Within this context one forward per image is held back from the budget, to judge a result with afterwards."""
         self._reserve += 1
         try:

@@ -14,11 +14,12 @@ from torch import Tensor
 from ..errors import InputError
 from ..registry import GOALS, nearest
 from ..types import Verdict
+from .base import Objective
 
 __all__ = ['Targeted', 'Untargeted']
 
 
-class _ClassificationObjective:
+class _ClassificationObjective(Objective):
     """``scene`` offers ``images``, ``region``, ``keys``, ``labels`` (B,) and ``logits(x, rows) -> (b, K)``."""
 
     def __init__(self, scene):
@@ -140,12 +141,12 @@ class Targeted:
         """The target of every image, (B,) int64.
 
         Args:
-            scene: offers ``keys``, ``labels`` and, where :attr:`target` is None, ``targets``.
+            scene: offers ``keys``, ``labels`` and ``targets`` (None unless they were given).
             clean_logits: (B, K).
         """
         labels, classes = scene.labels, clean_logits.shape[1]
         if self.target is None:
-            targets = getattr(scene, 'targets', None)
+            targets = scene.targets
             if targets is None:
                 raise InputError("Targeted without targets: set its target, for example target='least_likely', or give targets "
                                  'with the images')

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..ops.boxes import distinct, overlaps, take
 from ..registry import GOALS
 from ..types import Boxes, Verdict
+from .base import Objective
 
 __all__ = ['DetectorLoss', 'Fabricate', 'Mislabel', 'Vanish', 'matches', 'object_scores']
 
@@ -57,12 +58,12 @@ def _never_empty(found: Boxes) -> Boxes:
     return Boxes(F.pad(found.boxes, (0, 0, 0, 1)), F.pad(found.labels, (0, 1), value=-1), F.pad(found.scores, (0, 1)))
 
 
-class _DetectionObjective:
+class _DetectionObjective(Objective):
     """An image is broken when all its parts are: objects that have to be lost, or boxes that have to appear.
 
     Attributes:
         counted: (B, P) bool, the parts of each image.
-        total: (B,) int64, how many they are; 0 where success is undefined.
+        parts: (B,) int64, how many they are; 0 where success is undefined.
     """
 
     def __init__(self, goal, scene):
@@ -72,7 +73,7 @@ class _DetectionObjective:
         with torch.no_grad():
             found, loss = self.look(self.images, rows)
             self.prepare(found)
-        self.total = self.counted.sum(1) * self.defined
+        self.parts = self.counted.sum(1) * self.defined
         self.clean = self.judge(found, loss, rows)
 
     def prepare(self, found: Boxes | None) -> None:
@@ -114,7 +115,7 @@ class _DetectionObjective:
         """(b,) float64 in [0, 1], share of the image's parts that candidates ``x`` (b, C, H, W) break; NaN where it has none."""
         with torch.no_grad():
             _, _, broken = self.survey(*self.look(x, rows), rows)
-        return (broken & self.counted[rows]).sum(1).double() / self.total[rows]
+        return (broken & self.counted[rows]).sum(1).double() / self.parts[rows]
 
     def hidden(self, found: Boxes, match: Tensor) -> tuple[Tensor, Tensor]:
         """How far the best of each object's candidates ``match`` (b, N, G) is above the threshold, in logits; whether below."""

@@ -9,12 +9,20 @@ __all__ = ['DIVERGENCES']
 
 
 def class_divergence(scene, adversarial: Tensor) -> Tensor:
-    """KL(clean, adversarial) of class probabilities, mean of images, or of pixels with a class."""
+    """KL(clean, adversarial) of class probabilities, mean of images."""
+    return _divergence(scene, adversarial).mean()
+
+
+def pixel_divergence(scene, adversarial: Tensor) -> Tensor:
+    """KL(clean, adversarial) of class probabilities, mean of pixels with a class."""
+    return _divergence(scene, adversarial)[scene.valid].sum() / scene.valid.sum().clamp(min=1)
+
+
+def _divergence(scene, adversarial: Tensor) -> Tensor:
     rows = torch.arange(len(adversarial))
-    clean, attacked = (F.log_softmax(scene.logits(x, rows), 1) for x in (scene.images, adversarial))
-    divergence = F.kl_div(attacked, clean, reduction='none', log_target=True).sum(1)
-    counted = getattr(scene, 'valid', torch.ones_like(divergence, dtype=torch.bool))
-    return divergence[counted].sum() / counted.sum().clamp(min=1)
+    clean = F.log_softmax(scene.logits(scene.images, rows), 1)
+    attacked = F.log_softmax(scene.logits(adversarial, rows), 1)
+    return F.kl_div(attacked, clean, reduction='none', log_target=True).sum(1)
 
 
 def object_divergence(scene, adversarial: Tensor, iou_thr: float = 0.5) -> Tensor:
@@ -27,4 +35,4 @@ def object_divergence(scene, adversarial: Tensor, iou_thr: float = 0.5) -> Tenso
     return divergence[scene.truth.valid].sum() / scene.truth.valid.sum().clamp(min=1)
 
 
-DIVERGENCES = dict(classification=class_divergence, segmentation=class_divergence, detection=object_divergence)
+DIVERGENCES = dict(classification=class_divergence, segmentation=pixel_divergence, detection=object_divergence)

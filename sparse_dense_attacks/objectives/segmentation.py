@@ -12,6 +12,7 @@ from ..checks import class_index
 from ..errors import InputError
 from ..registry import GOALS
 from ..types import Verdict
+from .base import Objective
 
 __all__ = ['TargetedPixels', 'UntargetedPixels']
 
@@ -34,7 +35,7 @@ class _PixelGoal:
             raise InputError(f'{type(self).__name__}: theta = {self.theta}, expected a share of the pixels (0 to 1, not 0)')
 
 
-class _PixelObjective:
+class _PixelObjective(Objective):
     """``sign * gap`` is the margin of each pixel, where ``gap`` is the logit of its class less the largest other one.
 
     ``scene`` offers ``images``, ``region``, ``keys``, ``labels`` and ``valid`` (B, H', W'), ``shapes`` (height and width of each
@@ -43,7 +44,7 @@ class _PixelObjective:
     Attributes:
         pixels: (B, H', W') bool, the pixels that count.
         wanted: (B, H', W') int64, the class each of them is to leave (``sign`` 1) or to reach (``sign`` -1).
-        total: (B,) int64, how many count.
+        parts: (B,) int64, how many count.
     """
     sign: ClassVar[int]
 
@@ -54,9 +55,9 @@ class _PixelObjective:
         with torch.no_grad():
             logits = scene.logits(self.images, rows)
             self.pixels, self.wanted = self.choose(logits)
-            self.total = self.pixels.flatten(1).sum(1)
+            self.parts = self.pixels.flatten(1).sum(1)
             self.clean = self.judge(logits, rows)
-        self.region = scene.region & (self.total > 0)[:, None, None, None]
+        self.region = scene.region & (self.parts > 0)[:, None, None, None]
 
     def share(self, x: Tensor, rows: Tensor) -> Tensor:
         """(b,) float64, share of the pixels of candidates ``x`` that are as wanted, NaN for images without such pixels.
@@ -72,7 +73,7 @@ class _PixelObjective:
         return self.pixels[rows] & ((logits.max(1).indices == self.wanted[rows]) == (self.sign < 0))
 
     def _share(self, done: Tensor, rows: Tensor) -> Tensor:
-        return done.flatten(1).sum(1).double() / self.total[rows]
+        return done.flatten(1).sum(1).double() / self.parts[rows]
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.judge(self.scene.logits(x, rows), rows)
@@ -85,9 +86,9 @@ class _PixelObjective:
             # The most that a pixel which is not done can reach, so that another pixel done never lowers the loss.
             loss = torch.where(done, math.log(logits.shape[1]) if self.sign > 0 else 0., loss)
         success = ~(self._share(done, rows) < self.goal.theta)  # true where no pixel counts
-        total = self.total[rows].clamp(min=1)
-        return Verdict(loss=_sum(loss, pixels) / total, margin=_sum(self.sign * gap, pixels & ~done) / total * ~success,
-                       success=success)
+        count = self.parts[rows].clamp(min=1)
+        margin = _sum(self.sign * gap, pixels & ~done) / count * ~success
+        return Verdict(loss=_sum(loss, pixels) / count, margin=margin, success=success)
 
 
 def _sum(values: Tensor, where: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ class _UntargetedPixelsObjective(_PixelObjective):
 
     @property
     def eligible(self) -> Tensor:
-        return self.total > 0
+        return self.parts > 0
 
     @property
     def defined(self) -> Tensor:
@@ -193,7 +194,7 @@ class _TargetedPixelsObjective(_PixelObjective):
 
     @property
     def defined(self) -> Tensor:
-        return self.total > 0
+        return self.parts > 0
 
     def _label_map(self, key, shape: tuple[int, int], classes: int) -> Tensor:
         """The label map of an image, (h, w) int64."""

@@ -1,7 +1,14 @@
 """What is kept about one image."""
-from dataclasses import dataclass
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-__all__ = ['Record']
+from ..types import AttackResult
+
+__all__ = ['Record', 'read_records']
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,7 @@ class Record:
         parts: how many of them count.
         file: the PNG, relative to the work_dir; empty if there is none.
         note: why an image failed or was skipped; normally empty.
+        measures: further numbers about the image by name.
     """
     key: str
     success: bool | None = None
@@ -35,8 +43,32 @@ class Record:
     parts: int = 0
     file: str = ''
     note: str = ''
+    measures: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, key: str, result: AttackResult, row: int) -> 'Record':
+        """The record of one image of a batch; fields of one name are one thing."""
+        names = {one.name for one in dataclasses.fields(cls)} & {one.name for one in dataclasses.fields(result)}
+        values = {name: getattr(result, name)[row].item() for name in names}
+        if not result.defined[row]:
+            values |= dict(success=None, success_float=None)
+        if math.isnan(values['share']):
+            values['share'] = None
+        return cls(key, **values, note='non-finite loss or gradient' if result.failed[row] else '')
 
     @property
     def skipped(self) -> bool:
         """The image could not be read."""
         return not self.file
+
+
+def read_records(path: Path) -> tuple[list[Record], int]:
+    """The records of a file, and the length in bytes of its whole lines: a killed run may leave a torn one at the end."""
+    found, whole = [], 0
+    with path.open('rb') as file:
+        for line in file:
+            if not line.endswith(b'\n'):
+                break
+            whole += len(line)
+            found.append(Record(**json.loads(line)))
+    return found, whole

@@ -11,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .record import Record
+from .record import Record, read_records
 
 __all__ = ['ResultStore', 'file_name']
 
@@ -54,7 +54,7 @@ class ResultStore:
             if differ:
                 raise InputError(f"--resume: {self.work_dir} holds a run with another {', '.join(differ)}; use another "
                                  '--work-dir, or leave out --resume to set it aside')
-            self.records = self._read()
+            self.records = self._resumed()
         elif any((self.work_dir / name).exists() for name in ('run.json', 'records.jsonl')):
             self._set_aside()
         self.write_json('run.json', run)
@@ -69,22 +69,14 @@ class ResultStore:
                 (self.work_dir / name).rename(previous / name)
         (self.work_dir / 'images').mkdir()
 
-    def _read(self) -> dict[str, Record]:
+    def _resumed(self) -> dict[str, Record]:
         """Finished records; a last line torn by a killed run is cut off, one whose PNG is gone does not count."""
         path = self.work_dir / 'records.jsonl'
         if not path.exists():
             return {}
-        whole, found = 0, {}
-        with path.open('rb+') as file:
-            for line in file:
-                if not line.endswith(b'\n'):
-                    file.truncate(whole)
-                    break
-                whole += len(line)
-                record = Record(**json.loads(line))
-                if record.skipped or (self.work_dir / record.file).is_file():
-                    found[record.key] = record
-        return found
+        found, whole = read_records(path)
+        os.truncate(path, whole)
+        return {record.key: record for record in found if record.skipped or (self.work_dir / record.file).is_file()}
 
     def add(self, record: Record, image: np.ndarray | None = None) -> Record:
         """Store one image and then its record; does nothing for a key that is already there.
@@ -95,7 +87,7 @@ class ResultStore:
         if record.key in self.records:
             return self.records[record.key]
         if image is not None:
-            record = Record(**{**asdict(record), 'file': f'images/{file_name(record.key)}.png'})
+            record = replace(record, file=f'images/{file_name(record.key)}.png')
             with _replacing(self.work_dir / record.file) as file:
                 Image.fromarray(image).save(file, format='PNG')
         with (self.work_dir / 'records.jsonl').open('ab') as file:  # one write: lines of several processes do not mix
@@ -112,7 +104,9 @@ class ResultStore:
 
     def reload(self) -> list[Record]:
         """All records on disk, those of other processes too, in the order of their first line."""
-        self.records = self._read()
+        path = self.work_dir / 'records.jsonl'
+        found, _ = read_records(path) if path.exists() else ([], 0)
+        self.records = {record.key: record for record in found if record.skipped or (self.work_dir / record.file).is_file()}
         return list(self.records.values())
 
     def write_json(self, name: str, content: dict) -> None:

@@ -1,13 +1,126 @@
-"""What victims share; imports no model library."""
+"""The contract of victims and scenes, and what they share; imports no model library."""
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..checks import check_choice
 from ..errors import InputError
-from ..registry import nearest
+from .context import evaluating
 
-__all__ = ['by_size', 'check_pixels', 'check_reference', 'content_size', 'sample_key', 'stack_inputs']
+__all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'geometry_of', 'sample_key', 'stack_inputs']
+
+SceneType = TypeVar('SceneType', bound='Scene')
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How one image file became network input; heights and widths in pixels.
+
+    Attributes:
+        file: path of the image file, None for an image from memory.
+        original: size of the image in the file.
+        input: size of the network input.
+        content: size of what is no padding or letterbox in it, from the top left corner.
+        resized: the content is the whole original image, resized at most (nothing was cropped).
+    """
+    file: str | None
+    original: tuple[int, int]
+    input: tuple[int, int]
+    content: tuple[int, int]
+    resized: bool
+
+    @classmethod
+    def of_memory(cls, images: Tensor) -> tuple['Geometry', ...]:
+        """Those of images (B, C, H, W) that are shown to the network as they are."""
+        size = tuple(images.shape[2:])
+        return (cls(None, size, size, size, True),) * len(images)
+
+
+class Scene(Protocol):
+    """One batch opened for attack; nobody writes into it.
+
+    Beside the attributes, a scene has its task's truth and its task's one question:
+
+    - classification: ``labels`` (B,), ``targets`` (B,) or None, ``logits(x, rows)`` (b, K);
+    - segmentation: ``labels`` and ``valid`` (B, H', W'), ``shapes``, ``logits(x, rows)`` (b, K, H', W');
+    - detection: ``truth``, ``candidates(x, rows, rivals)`` and ``losses(x, rows)``.
+
+    Attributes:
+        images: (B, C, H, W) float in [0, 1], the loader's channel order, padded right and bottom.
+        region: (B, 1, H, W) bool, pixels that may change; False at padding and letterbox.
+        keys: sample ids.
+        geometry: how each image became network input.
+        num_classes: how many classes the model knows, None if unknown.
+        classes: their names, None if unknown.
+    """
+    images: Tensor
+    region: Tensor
+    keys: Sequence
+    geometry: Sequence[Geometry]
+    num_classes: int | None = None
+    classes: Sequence[str] | None = None
+
+    def restricted(self: SceneType, region: Tensor | None) -> SceneType:
+        """A scene in which only pixels of ``region`` (B, 1, H, W) bool may change; None for all."""
+        if region is None:
+            return self
+        if region.shape != self.region.shape or region.dtype != torch.bool:
+            raise InputError(f'region: expected a bool tensor {tuple(self.region.shape)}, found '
+                             f'{region.dtype} {tuple(region.shape)}')
+        return dataclasses.replace(self, region=self.region & region.to(self.region.device))
+
+    def objects(self, classes: Sequence[int] | None = None) -> Tensor:
+        """(B, 1, H, W) bool, pixels of what is right about the images.
+
+        Args:
+            classes: objects of these classes only.
+
+        Raises:
+            InputError: the task has no outlined objects.
+        """
+        raise InputError("images of this task have no outlined objects, so where cannot be 'inside' or "
+                         "'outside'; give a folder of masks")
+
+
+@runtime_checkable
+class Victim(Protocol):
+    """A model made attackable.
+
+    Attributes:
+        task: 'classification', 'detection' or 'segmentation'.
+        takes: what :meth:`open` takes beside the batch, of 'labels', 'region', 'keys' and 'targets';
+            nothing where the batch is a dict that holds them.
+        model: the module.
+        reference: what is right: 'truth', the annotations, or 'prediction', what the model says about
+            the clean image, so that images without annotations can be attacked.
+        num_classes: how many classes the model knows, None if unknown.
+    """
+    task: ClassVar[str]
+    takes: ClassVar[tuple[str, ...]] = ()
+    model: nn.Module
+    reference: str
+
+    @property
+    def num_classes(self) -> int | None:
+        return None
+
+    def check(self) -> None:
+        """Refuse a ``reference`` that is neither 'truth' nor 'prediction'."""
+        check_choice(self, 'reference', ('truth', 'prediction'))
+
+    def session(self) -> AbstractContextManager:
+        """Context in which the model is in evaluation mode and frozen; all is put back on exit."""
+        return evaluating(self.model)
+
+    def open(self, batch: Any, **given: Any) -> Scene:
+        """Check a batch and make it attackable; call within :meth:`session`. It is not changed."""
+        ...
 
 
 def sample_key(sample) -> str:
@@ -26,13 +139,6 @@ def sample_key(sample) -> str:
                      'the packing transform')
 
 
-def check_reference(victim) -> None:
-    """Refuse a victim whose ``reference`` is neither 'truth' nor 'prediction'."""
-    valid = ('truth', 'prediction')
-    if victim.reference not in valid:
-        raise InputError(f'{type(victim).__name__}: reference = {victim.reference!r}; {nearest(victim.reference, valid)}')
-
-
 def check_pixels(image: Tensor, sample) -> None:
     """Refuse an input that is no raw image."""
     low, high = float(image.min()), float(image.max())
@@ -42,43 +148,65 @@ def check_pixels(image: Tensor, sample) -> None:
                          "[0, 255]: normalisation belongs to the model's data_preprocessor, not to the test pipeline")
 
 
-def content_size(sample, image: Tensor) -> tuple[int, int]:
-    """Height and width of the resized image inside the letterbox.
+def geometry_of(sample, image: Tensor) -> Geometry:
+    """How the pipeline of an OpenMMLab data set made ``image`` (C, h, w) of a sample's file.
 
-    mmcv's Pad overwrites ``img_shape`` with the padded size, so it is computed from the original one.
+    mmcv's Pad overwrites ``img_shape`` with the padded size, so the size of the content is computed
+    from that of the original.
     """
     h, w = image.shape[-2:]
-    if 'ori_shape' not in sample.metainfo or 'scale_factor' not in sample.metainfo:
-        return h, w
-    scale_w, scale_h = sample.scale_factor[:2]
-    return min(h, round(sample.ori_shape[0] * scale_h)), min(w, round(sample.ori_shape[1] * scale_w))
+    meta = sample.metainfo
+    file = meta.get('img_path')
+    if 'ori_shape' not in meta or 'scale_factor' not in meta:
+        return Geometry(file, tuple(meta.get('ori_shape', (h, w))[:2]), (h, w), (h, w), True)
+    scale_w, scale_h = meta['scale_factor'][:2]
+    scaled = round(meta['ori_shape'][0] * scale_h), round(meta['ori_shape'][1] * scale_w)
+    content = min(h, scaled[0]), min(w, scaled[1])
+    return Geometry(file, tuple(meta['ori_shape'][:2]), (h, w), content, scaled == content)
 
 
-def stack_inputs(inputs: list, samples: list, device) -> tuple[Tensor, Tensor, list]:
+def stack_inputs(inputs: Sequence[Tensor], samples: Sequence, device) -> tuple[Tensor, Tensor, tuple[Geometry, ...]]:
     """Raw images (C, h, w) in [0, 255] as a batch.
 
     Returns:
         Images (B, C, H, W) float in [0, 1], padded right and bottom; the region (B, 1, H, W) bool, False at padding and
-        letterbox; and each image's own (height, width).
+        letterbox; and each image's geometry.
 
     Raises:
         InputError: an input is no raw image.
     """
-    sizes = [tuple(image.shape[-2:]) for image in inputs]
-    h, w = (max(side) for side in zip(*sizes, strict=True))
+    h, w = (max(image.shape[axis] for image in inputs) for axis in (-2, -1))
     images = torch.zeros(len(inputs), inputs[0].shape[0], h, w)
     region = torch.zeros(len(inputs), 1, h, w, dtype=torch.bool)
+    geometry = tuple(map(geometry_of, samples, inputs))
     for b, (image, sample) in enumerate(zip(inputs, samples, strict=True)):
         check_pixels(image, sample)
-        valid_h, valid_w = content_size(sample, image)
+        valid_h, valid_w = geometry[b].content
         images[b, :, :image.shape[-2], :image.shape[-1]] = image
         region[b, :, :valid_h, :valid_w] = True
-    return images.div_(255).to(device), region.to(device), sizes
+    return images.div_(255).to(device), region.to(device), geometry
 
 
-def by_size(sizes: list, rows: Tensor) -> list:
-    """(size, positions in ``rows``) for every input size among ``rows``."""
-    groups: dict = {}
+def by_size(geometry: Sequence[Geometry], x: Tensor, rows: Tensor, look: Callable[[Tensor, Tensor], Sequence]) -> Sequence:
+    """Show images of equal size to the model together, others apart: none sees its neighbours' padding.
+
+    Args:
+        geometry: of all images of the scene.
+        x: (b, C, H, W), candidates of the images ``rows``.
+        look: takes candidates (n, C, h, w) without padding and their rows (n,), and says one thing of each.
+
+    Returns:
+        What was said of each of the b candidates.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
     for position, row in enumerate(rows.tolist()):
-        groups.setdefault(sizes[row], []).append(position)
-    return [(size, torch.tensor(positions)) for size, positions in groups.items()]
+        groups.setdefault(geometry[row].input, []).append(position)
+    if len(groups) == 1:
+        (h, w), = groups
+        return look(x[..., :h, :w], rows)
+    found: list = [None] * len(rows)
+    for (h, w), positions in groups.items():
+        group = torch.tensor(positions)
+        for position, said in zip(positions, look(x[group][..., :h, :w], rows[group]), strict=True):
+            found[position] = said
+    return found

@@ -40,15 +40,15 @@ from torch import Tensor
 from ..errors import InputError
 from ..registry import VICTIMS
 from ..types import Boxes
-from .base import by_size, check_reference, content_size, sample_key, stack_inputs
-from .context import evaluating, frozen_training, untouched_rng
+from .base import Geometry, Scene, Victim, by_size, geometry_of, sample_key, stack_inputs
+from .context import frozen_training, untouched_rng
 
 __all__ = ['DetectionScene', 'MMDetDetector']
 
 
 @VICTIMS.register_module()
 @dataclass(frozen=True)
-class MMDetDetector:
+class MMDetDetector(Victim):
     """A detector built by mmdet.
 
     Args:
@@ -72,7 +72,7 @@ class MMDetDetector:
     classes: Sequence[str] | None = None
 
     def __post_init__(self):
-        check_reference(self)
+        self.check()
         if not 0 <= self.reference_thr < 1:
             raise InputError(f'reference_thr = {self.reference_thr}, expected at least 0 and less than 1')
 
@@ -84,20 +84,18 @@ class MMDetDetector:
         head = next((head for head in heads if head is not None), None)
         return getattr(head[-1] if isinstance(head, torch.nn.ModuleList) else head, 'num_classes', None)
 
-    def session(self):
-        """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
-        return evaluating(self.model)
-
-    def open(self, data_batch: dict) -> 'DetectionScene':
+    def open(self, batch: dict) -> 'DetectionScene':
         """Make a batch of the test dataloader attackable; call within :meth:`session`. The batch is not changed.
 
         Raises:
             InputError: no annotations in the batch; inputs that are not raw images in [0, 255].
         """
-        inputs, samples = data_batch['inputs'], data_batch['data_samples']
-        images, region, sizes = stack_inputs(inputs, samples, next(self.model.parameters()).device)
+        inputs, samples = batch['inputs'], batch['data_samples']
+        images, region, geometry = stack_inputs(inputs, samples, next(self.model.parameters()).device)
         prepared = [self._prepare(image, sample) for image, sample in zip(inputs, samples, strict=True)]
-        return DetectionScene(self, images, region, [sample_key(sample) for sample in samples], prepared, sizes)
+        classes = self.classes or (getattr(self.model, 'dataset_meta', None) or {}).get('classes')
+        return DetectionScene(self.model, images, region, [sample_key(sample) for sample in samples], geometry, prepared,
+                              self.loss_seed, self.use_masks, self.num_classes, classes)
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
@@ -128,7 +126,7 @@ class MMDetDetector:
                     boxes = get_box_tensor(instances.bboxes)
                     instances.bboxes = boxes * boxes.new_tensor(sample.scale_factor[:2]).repeat(2)
                 if 'masks' in instances:
-                    instances.masks = instances.masks.resize(content_size(sample, image)).pad(tuple(image.shape[-2:]))
+                    instances.masks = instances.masks.resize(geometry_of(sample, image).content).pad(tuple(image.shape[-2:]))
         return sample
 
     def _predicted(self, image: Tensor, sample):
@@ -149,26 +147,32 @@ class MMDetDetector:
         return type(sample)(metainfo=sample.metainfo, gt_instances=instances)
 
 
-class DetectionScene:
-    """One batch opened for attack.
+@dataclass(frozen=True, eq=False)
+class DetectionScene(Scene):
+    """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
-        images: (B, C, H, W) float in [0, 1], the loader's channel order, padded right and bottom.
-        region: (B, 1, H, W) bool, False at padding and letterbox.
-        keys: sample ids.
-        truth: what is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions.
-        num_classes: how many classes the model scores, None if unknown.
-        classes: their names, None if unknown.
+        model: the detector.
+        samples: data samples with ground truth in input coordinates.
+        loss_seed, use_masks: those of :class:`MMDetDetector`.
     """
+    model: BaseDetector
+    images: Tensor
+    region: Tensor
+    keys: Sequence
+    geometry: Sequence[Geometry]
+    samples: Sequence
+    loss_seed: int = 0
+    use_masks: bool = False
+    num_classes: int | None = None
+    classes: Sequence[str] | None = None
 
-    def __init__(self, victim: MMDetDetector, images, region, keys, samples, sizes):
-        self.model, self.loss_seed, self.use_masks = victim.model, victim.loss_seed, victim.use_masks
-        self.num_classes = victim.num_classes
-        self.classes = victim.classes or (getattr(victim.model, 'dataset_meta', None) or {}).get('classes')
-        self.images, self.region, self.keys, self.samples, self.sizes = images, region, keys, samples, sizes
-        instances = [sample.gt_instances for sample in samples]
-        self.truth = _pad([i.bboxes for i in instances], [i.labels for i in instances],
-                          [torch.ones(len(i), device=images.device) for i in instances])
+    @cached_property
+    def truth(self) -> Boxes:
+        """What is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions."""
+        instances = [sample.gt_instances for sample in self.samples]
+        return _pad([i.bboxes for i in instances], [i.labels for i in instances],
+                    [torch.ones(len(i), device=self.images.device) for i in instances])
 
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels of what is right: the union of its boxes, or of its masks if the victim uses them.
@@ -178,7 +182,7 @@ class DetectionScene:
         """
         found = torch.zeros_like(self.region)
         h, w = found.shape[-2:]
-        centres = [torch.arange(side, device=found.device) + 0.5 for side in (h, w)]
+        rows, columns = (torch.arange(side, device=found.device) + 0.5 for side in (h, w))
         for inside, sample in zip(found[:, 0], self.samples, strict=True):
             instances = sample.gt_instances
             if classes is not None:
@@ -187,10 +191,11 @@ class DetectionScene:
                 shape = instances.masks.to_tensor(torch.bool, found.device).any(0)[:h, :w]
                 inside[:shape.shape[0], :shape.shape[1]] = shape
                 continue
-            x1, y1, x2, y2 = instances.bboxes[..., None].unbind(1)
-            high, wide = ((low <= c) & (c < up) for c, low, up in zip(centres, (y1, x1), (y2, x2), strict=True))
+            low, up = instances.bboxes[:, :2, None], instances.bboxes[:, 2:, None]
+            wide = (low[:, 0] <= columns) & (columns < up[:, 0])
+            high = (low[:, 1] <= rows) & (rows < up[:, 1])
             inside[:] = (high[:, :, None] & wide[:, None]).any(0)
-        return found & self.region
+        return found
 
     @cached_property
     def has_candidates(self) -> bool:
@@ -200,8 +205,6 @@ class DetectionScene:
 
     def candidates(self, x: Tensor, rows: Tensor, rivals: Sequence[int] = ()) -> Boxes:
         """Boxes before non-maximum suppression, with differentiable scores, for candidates ``x`` (b, C, H, W) of ``rows``.
-
-        Images of equal size go through the model together, others apart, so that no image sees its neighbours' padding.
 
         Args:
             rivals: classes of interest. Where a head (YOLOX) reports the best class of each box only, the best of these is added
@@ -213,15 +216,13 @@ class DetectionScene:
         decode = _decoder(self.model)
         if not self.has_candidates:
             raise self._no_candidates()
-        found: list = [None] * len(rows)
-        for size, group in by_size(self.sizes, rows):
-            together = len(group) == len(rows)
-            inputs, samples = self._network_input(x if together else x[group], rows[group], size)
+
+        def look(candidates: Tensor, which: Tensor) -> list:
+            inputs, samples = self._network_input(candidates, which)
             with _gradient_through_heads():
-                parts = decode(self.model, self.model.extract_feat(inputs), samples, rivals)
-            for position, part in zip(group.tolist(), parts, strict=True):
-                found[position] = part
-        boxes = _pad(*zip(*found, strict=True))
+                return decode(self.model, self.model.extract_feat(inputs), samples, rivals)
+
+        boxes = _pad(*zip(*by_size(self.geometry, x, rows, look), strict=True))
         if x.requires_grad and not boxes.scores.requires_grad:
             if boxes.scores.numel():
                 raise self._no_candidates()  # a head outside mmdet may call detach() in code of its own
@@ -238,7 +239,8 @@ class DetectionScene:
         """
         losses, found = [], []
         for row, candidate in zip(rows, x, strict=True):
-            inputs, samples = self._network_input(candidate[None], row[None], self.sizes[row])
+            h, w = self.geometry[row].input
+            inputs, samples = self._network_input(candidate[None, :, :h, :w], row[None])
             decode = _decoder(self.model)
             with _shared_features(self.model):
                 with frozen_training(self.model), untouched_rng(x.device, self.loss_seed), _own_process():
@@ -275,10 +277,9 @@ class DetectionScene:
         loss, _ = self.model.parse_losses({name: value for name, value in losses.items() if 'dn_' not in name})
         return loss
 
-    def _network_input(self, x: Tensor, rows: Tensor, size) -> tuple[Tensor, list]:
+    def _network_input(self, x: Tensor, rows: Tensor) -> tuple[Tensor, list]:
         """Run the model's own preprocessing on candidates of one size, inside the graph."""
-        h, w = size
-        data = self.model.data_preprocessor(dict(inputs=x[..., :h, :w] * 255, data_samples=None), training=False)
+        data = self.model.data_preprocessor(dict(inputs=x * 255, data_samples=None), training=False)
         return data['inputs'], [self.samples[r] for r in rows]
 
 

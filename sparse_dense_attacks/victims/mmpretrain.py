@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,43 +11,31 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..registry import VICTIMS
-from .base import by_size, sample_key, stack_inputs
-from .torch_classifier import ClassificationScene, Classifier
+from .base import Victim, by_size, sample_key, stack_inputs
+from .torch_classifier import ClassificationScene
 
 __all__ = ['MMPretrainClassifier', 'MMPretrainScene']
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MMPretrainScene(ClassificationScene):
-    """One batch opened for attack.
-
-    Attributes:
-        model: the mmpretrain classifier.
-        sizes: each image's own (height, width); the others are those of :class:`ClassificationScene`.
-    """
-    sizes: list = ()
+    """One batch opened for attack; ``model`` is the mmpretrain classifier."""
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        """What the model's own prediction soft-maxes, (b, K), for candidates ``x`` (b, C, H, W) of the images ``rows``.
+        """What the model's own prediction soft-maxes, (b, K), for candidates ``x`` (b, C, H, W) of ``rows``."""
+        found = by_size(self.geometry, x, rows, self._scores)
+        return found if isinstance(found, Tensor) else torch.stack(found)
 
-        Images of equal size go through the model together, others apart, so that no image sees its neighbours' padding.
-        """
-        found: list = [None] * len(rows)
-        for (h, w), group in by_size(self.sizes, rows):
-            pixels = (x if len(group) == len(rows) else x[group])[..., :h, :w] * 255
-            inputs = self.model.data_preprocessor(dict(inputs=pixels, data_samples=None), training=False)['inputs']
-            with _scores_for_predictions(self.model):
-                scores = self.model.predict(inputs)
-            if len(group) == len(rows):
-                return scores
-            for position, score in zip(group.tolist(), scores, strict=True):
-                found[position] = score
-        return torch.stack(found)
+    def _scores(self, x: Tensor, rows: Tensor) -> Tensor:
+        """(n, K) for candidates of one size."""
+        inputs = self.model.data_preprocessor(dict(inputs=x * 255, data_samples=None), training=False)['inputs']
+        with _scores_for_predictions(self.model):
+            return self.model.predict(inputs)
 
 
 @VICTIMS.register_module()
 @dataclass(frozen=True)
-class MMPretrainClassifier(Classifier):
+class MMPretrainClassifier(Victim):
     """A classifier built by mmpretrain.
 
     Args:
@@ -57,10 +46,12 @@ class MMPretrainClassifier(Classifier):
     Raises:
         InputError: the model does not predict one class by a soft-max.
     """
+    task: ClassVar[str] = 'classification'
     model: BaseClassifier
+    reference: str = 'truth'
 
     def __post_init__(self):
-        super().__post_init__()
+        self.check()
         judge, scores = _judge(self.model), torch.arange(1000.)[None].remainder(7)
         if not hasattr(judge, '_get_predictions') or not torch.equal(
                 judge._get_predictions(scores, None)[0].pred_score, F.softmax(scores, 1)[0]):
@@ -74,21 +65,23 @@ class MMPretrainClassifier(Classifier):
         counts = (getattr(part, 'num_classes', None) for part in parts)
         return next((count for count in counts if count and count > 0), None)
 
-    def open(self, data_batch: dict) -> MMPretrainScene:
+    def open(self, batch: dict) -> MMPretrainScene:
         """Make a batch of the test dataloader attackable; call within :meth:`session`. The batch is not changed.
 
         Args:
-            data_batch: ``inputs``, a list of raw images (C, h, w) or one tensor of them, and ``data_samples``.
+            batch: ``inputs``, a list of raw images (C, h, w) or one tensor of them, and ``data_samples``.
 
         Raises:
             InputError: inputs that are not raw images in [0, 255]; labels that are missing, several, or no classes of the model.
         """
-        inputs, samples = data_batch['inputs'], data_batch['data_samples']
+        inputs, samples = batch['inputs'], batch['data_samples']
         if any(image.ndim != 3 for image in inputs):
             raise InputError(f'inputs: expected images (C, H, W), found {tuple(inputs[0].shape)}: test-time augmentation is not '
                              'supported')
-        images, region, sizes = stack_inputs(inputs, samples, next(self.model.parameters()).device)
-        scene = MMPretrainScene(self.model, images, region, [sample_key(sample) for sample in samples], None, sizes=sizes)
+        images, region, geometry = stack_inputs(inputs, samples, next(self.model.parameters()).device)
+        keys = [sample_key(sample) for sample in samples]
+        unknown = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        scene = MMPretrainScene(self.model, images, region, keys, geometry, unknown)
         with torch.no_grad():
             if self.reference == 'prediction':
                 return dataclasses.replace(scene, labels=scene.logits(images, torch.arange(len(images))).argmax(1))

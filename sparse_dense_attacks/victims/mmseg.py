@@ -3,6 +3,7 @@
 Everything goes through the model's own parts: its ``data_preprocessor`` inside the autograd graph, its own whole or sliding
 inference, its own way back to the original size. See README.md beside this file for what had to be worked around.
 """
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,10 +15,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops.neighbourhood import image_extent
 from ..registry import VICTIMS
-from .base import by_size, check_reference, sample_key, stack_inputs
-from .context import evaluating
+from .base import Geometry, Scene, Victim, by_size, sample_key, stack_inputs
 from .torch_segmenter import check_labels
 
 __all__ = ['MMSegSegmenter', 'SegmentationScene']
@@ -25,7 +24,7 @@ __all__ = ['MMSegSegmenter', 'SegmentationScene']
 
 @VICTIMS.register_module()
 @dataclass(frozen=True)
-class MMSegSegmenter:
+class MMSegSegmenter(Victim):
     """A segmenter built by mmseg.
 
     Args:
@@ -45,7 +44,7 @@ class MMSegSegmenter:
     classes: Sequence[str] | None = None
 
     def __post_init__(self):
-        check_reference(self)
+        self.check()
         name = type(self.model).__name__
         if not isinstance(self.model, EncoderDecoder | MultimodalEncoderDecoder) or isinstance(self.model, DepthEstimator):
             raise InputError(f'{name} gives no class logits for pixels; expected an EncoderDecoder of mmseg or a subclass, '
@@ -64,69 +63,73 @@ class MMSegSegmenter:
         head = self.model.decode_head
         return head[-1] if isinstance(head, torch.nn.ModuleList) else head
 
-    def session(self):
-        """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
-        return evaluating(self.model)
-
-    def open(self, data_batch: dict) -> 'SegmentationScene':
+    def open(self, batch: dict) -> 'SegmentationScene':
         """Make a batch of the test dataloader attackable; call within :meth:`session`. The batch is not changed.
 
         Raises:
             InputError: no annotations in the batch (unless the prediction is the reference), annotations that are no classes of
                 the model or of another size than the predictions; inputs that are not raw images in [0, 255].
         """
-        samples = data_batch['data_samples']
-        images, region, sizes = stack_inputs(data_batch['inputs'], samples, next(self.model.parameters()).device)
-        scene = SegmentationScene(self, images, region, [sample_key(sample) for sample in samples],
-                                  [sample.metainfo for sample in samples], sizes)
-        if self.reference == 'truth':
-            self._read_truth(scene, samples)
-        else:
+        samples = batch['data_samples']
+        images, region, geometry = stack_inputs(batch['inputs'], samples, next(self.model.parameters()).device)
+        shapes = [one.original for one in geometry]
+        labels = torch.zeros(len(images), *map(max, zip(*shapes, strict=True)), dtype=torch.int64, device=images.device)
+        valid = torch.zeros_like(labels, dtype=torch.bool)
+        for inside, (h, w) in zip(valid, shapes, strict=True):
+            inside[:h, :w] = True
+        classes = self.classes or (getattr(self.model, 'dataset_meta', None) or {}).get('classes')
+        scene = SegmentationScene(
+            self.model, images, region, [sample_key(sample) for sample in samples], geometry, labels, valid, shapes,
+            [sample.metainfo for sample in samples], self._head.threshold if self.model.out_channels == 1 else None,
+            self.num_classes, classes)
+        if self.reference == 'prediction':
             with torch.no_grad():
-                scene.labels = scene.logits(images, torch.arange(len(images))).argmax(1)
+                return dataclasses.replace(scene, labels=scene.logits(images, torch.arange(len(images))).argmax(1))
+        truth = [self._truth(key, shape, sample) for key, shape, sample in zip(scene.keys, shapes, samples, strict=True)]
+        for row, has_class, (of_image, known) in zip(labels, valid, truth, strict=True):
+            h, w = of_image.shape
+            row[:h, :w] = of_image
+            has_class[:h, :w] = known
         return scene
 
-    def _read_truth(self, scene: 'SegmentationScene', samples: list) -> None:
+    def _truth(self, key, shape: tuple[int, int], sample) -> tuple[Tensor, Tensor]:
+        """Labels (h, w) of one image, 0 where there is no class, and where there is one."""
         ignore = getattr(self._head, 'ignore_index', 255) if self.ignore_index is None else self.ignore_index
-        for b, (key, (h, w), sample) in enumerate(zip(scene.keys, scene.shapes, samples, strict=True)):
-            if 'gt_sem_seg' not in sample:
-                raise InputError(f"sample '{key}' has no ground truth: add LoadAnnotations() to the test pipeline and a "
-                                 "seg_map_path to the data_prefix of the dataset, or use reference='prediction'")
-            labels = sample.gt_sem_seg.data[0].long()
-            if labels.shape != (h, w):
-                raise InputError(f"sample '{key}': the ground truth is {tuple(labels.shape)}, but predictions have the size of "
-                                 f'the original image, {(h, w)}: put LoadAnnotations after Resize and Pad in the test pipeline')
-            check_labels(labels, self.num_classes, ignore, f"sample '{key}'")
-            scene.labels[b, :h, :w] = labels.where(labels != ignore, 0)
-            scene.valid[b, :h, :w] = labels != ignore
+        if 'gt_sem_seg' not in sample:
+            raise InputError(f"sample '{key}' has no ground truth: add LoadAnnotations() to the test pipeline and a "
+                             "seg_map_path to the data_prefix of the dataset, or use reference='prediction'")
+        labels = sample.gt_sem_seg.data[0].long()
+        if labels.shape != shape:
+            raise InputError(f"sample '{key}': the ground truth is {tuple(labels.shape)}, but predictions have the size of "
+                             f'the original image, {shape}: put LoadAnnotations after Resize and Pad in the test pipeline')
+        check_labels(labels, self.num_classes, ignore, f"sample '{key}'")
+        return labels.where(labels != ignore, 0), labels != ignore
 
 
-class SegmentationScene:
-    """One batch opened for attack.
+@dataclass(frozen=True, eq=False)
+class SegmentationScene(Scene):
+    """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
-        images: (B, C, H, W) float in [0, 1], the loader's channel order, padded right and bottom.
-        region: (B, 1, H, W) bool, False at padding and letterbox.
-        keys: sample ids.
-        classes: names of the classes, or None.
-        num_classes: how many there are.
-        shapes: height and width of each original image.
+        model: the segmenter.
         labels: (B, H', W') int64 at the size of the original images, padded right and bottom; 0 where nothing is valid.
         valid: (B, H', W') bool, False at padding and at pixels without a class.
+        shapes: height and width of each original image.
+        metas: meta data of each sample.
+        threshold: of a single output channel that tells two classes apart; None where each class has a channel.
     """
-
-    def __init__(self, victim: MMSegSegmenter, images, region, keys, metas, sizes):
-        self.model = victim.model
-        self.classes = victim.classes or (getattr(victim.model, 'dataset_meta', None) or {}).get('classes')
-        self.images, self.region, self.keys, self.metas, self.sizes = images, region, keys, metas, sizes
-        self.shapes = [tuple(meta['ori_shape'][:2]) for meta in metas]
-        h, w = (max(side) for side in zip(*self.shapes, strict=True))
-        self.labels = torch.zeros(len(images), h, w, dtype=torch.int64, device=images.device)
-        self.valid = torch.zeros_like(self.labels, dtype=torch.bool)
-        for valid, (h, w) in zip(self.valid, self.shapes, strict=True):
-            valid[:h, :w] = True
-        self.num_classes = victim.num_classes
-        self._threshold = victim._head.threshold if victim.model.out_channels == 1 else None
+    model: BaseSegmentor
+    images: Tensor
+    region: Tensor
+    keys: Sequence
+    geometry: Sequence[Geometry]
+    labels: Tensor
+    valid: Tensor
+    shapes: Sequence[tuple[int, int]]
+    metas: Sequence[dict]
+    threshold: float | None = None
+    num_classes: int | None = None
+    classes: Sequence[str] | None = None
 
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels of the network input where :attr:`labels` says one of these classes.
@@ -140,39 +143,30 @@ class SegmentationScene:
             classes = [index for index, name in enumerate(self.classes) if name != 'background']
         chosen = self.valid & torch.isin(self.labels, self.labels.new_tensor(classes))
         found = torch.zeros_like(self.region)
-        extents = torch.stack(image_extent(self.region), 1).tolist()  # of what is no letterbox
-        for inside, size, labelled, (h, w) in zip(found, extents, chosen, self.shapes, strict=True):
-            resized = F.interpolate(labelled[None, None, :h, :w].float(), size, mode='nearest-exact')[0] > 0
-            inside[:, :size[0], :size[1]] = resized
+        for inside, one, labelled in zip(found, self.geometry, chosen, strict=True):
+            (h, w), (content_h, content_w) = one.original, one.content
+            labelled = labelled[None, None, :h, :w].float()
+            inside[:, :content_h, :content_w] = F.interpolate(labelled, one.content, mode='nearest-exact')[0] > 0
         return found
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        """(b, K, H', W') class logits for candidates ``x`` (b, C, H, W) of ``rows``; 0 at padding.
-
-        Images of equal size go through the model together, others apart, so that no image sees its neighbours' padding.
-        """
-        found: list = [None] * len(rows)
-        for size, group in by_size(self.sizes, rows):
-            together = len(group) == len(rows)
-            parts = self._predict(x if together else x[group], rows[group], size)
-            for position, part in zip(group.tolist(), parts, strict=True):
-                found[position] = part
+        """(b, K, H', W') class logits for candidates ``x`` (b, C, H, W) of ``rows``; 0 at padding."""
         h, w = self.labels.shape[1:]
+        found = by_size(self.geometry, x, rows, self._predict)
         return torch.stack([F.pad(part, (0, w - part.shape[2], 0, h - part.shape[1])) for part in found])
 
-    def _predict(self, x: Tensor, rows: Tensor, size) -> list[Tensor]:
+    def _predict(self, x: Tensor, rows: Tensor) -> list[Tensor]:
         """Logits (K, h', w') of candidates of one size, as ``model.predict`` finds them."""
-        h, w = size
         samples = [SegDataSample(metainfo=self.metas[row]) for row in rows.tolist()]  # new ones: the model writes into them
-        data = self.model.data_preprocessor(dict(inputs=x[..., :h, :w] * 255, data_samples=samples), training=False)
+        data = self.model.data_preprocessor(dict(inputs=x * 255, data_samples=samples), training=False)
         logits = self.model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
-        if self._threshold is not None:
+        if self.threshold is not None:
             logits = logits.expand(-1, 2, -1, -1)  # of a single channel mmseg would keep the probability only
         if self._final(logits, data['data_samples']):
             parts = list(logits)
         else:
             parts = [sample.seg_logits.data for sample in self.model.postprocess_result(logits, data['data_samples'])]
-        return parts if self._threshold is None else [_two_classes(part[:1], self._threshold) for part in parts]
+        return parts if self.threshold is None else [_two_classes(part[:1], self.threshold) for part in parts]
 
     def _final(self, logits: Tensor, samples: list) -> bool:
         """Whether mmseg has no padding to take off, no flip to undo and nothing to resize.

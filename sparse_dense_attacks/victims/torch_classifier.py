@@ -1,4 +1,5 @@
 """Plain PyTorch classifiers: any module from [0, 1] images to logits."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,28 +8,25 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import VICTIMS
-from .base import check_reference
-from .context import evaluating
+from .base import Geometry, Scene, Victim
 
-__all__ = ['ClassificationScene', 'Classifier', 'TorchClassifier']
+__all__ = ['ClassificationScene', 'TorchClassifier']
 
 
-@dataclass(frozen=True)
-class ClassificationScene:
-    """One batch opened for attack.
+@dataclass(frozen=True, eq=False)
+class ClassificationScene(Scene):
+    """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
         model: module from (b, C, H, W) images in [0, 1] to (b, K) logits.
-        images: (B, C, H, W) float in [0, 1].
-        region: (B, 1, H, W) bool.
-        keys: sample ids.
         labels: (B,) int64, the classes to leave.
         targets: (B,) int64, the classes to reach, for targeted goals that name none.
     """
     model: nn.Module
     images: Tensor
     region: Tensor
-    keys: list
+    keys: Sequence
+    geometry: Sequence[Geometry]
     labels: Tensor
     targets: Tensor | None = None
 
@@ -36,30 +34,9 @@ class ClassificationScene:
         return self.model(x)
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """What all classifiers share.
-
-    Args:
-        model: the module.
-        reference: what counts as the true class: 'truth' the labels of the batch, 'prediction' what the model says about the
-            clean image, so that images without labels can be attacked.
-    """
-    task: ClassVar[str] = 'classification'
-    model: nn.Module
-    reference: str = 'truth'
-
-    def __post_init__(self):
-        check_reference(self)
-
-    def session(self):
-        """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
-        return evaluating(self.model)
-
-
 @VICTIMS.register_module()
 @dataclass(frozen=True)
-class TorchClassifier(Classifier):
+class TorchClassifier(Victim):
     """A classifier with its normalisation inside, called as it is.
 
     Args:
@@ -67,13 +44,20 @@ class TorchClassifier(Classifier):
         reference: what counts as the true class: 'truth' the given labels, 'prediction' what the model says about the clean
             image, so that images without labels can be attacked.
     """
+    task: ClassVar[str] = 'classification'
+    takes: ClassVar[tuple[str, ...]] = ('labels', 'region', 'keys', 'targets')
+    model: nn.Module
+    reference: str = 'truth'
 
-    def open(self, images: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
+    def __post_init__(self):
+        self.check()
+
+    def open(self, batch: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
              targets: Tensor | None = None) -> ClassificationScene:
         """Check a batch and make it attackable; call within :meth:`session`.
 
         Args:
-            images: (B, C, H, W) float in [0, 1].
+            batch: (B, C, H, W) float images in [0, 1].
             labels: (B,) int64; not needed, nor looked at, with ``reference='prediction'``.
             region: (B, 1, H, W) bool, pixels that may change; all by default.
             keys: one id per image; positions in the batch by default.
@@ -82,7 +66,7 @@ class TorchClassifier(Classifier):
         Raises:
             InputError: wrong shape or type, values outside [0, 1], labels or targets that are no classes of the model.
         """
-        images, region, keys = check_images(images, region, keys)
+        images, region, keys = check_images(batch, region, keys)
         with torch.no_grad():
             if self.reference == 'prediction':
                 logits = checked_logits(self.model, images)
@@ -100,7 +84,7 @@ class TorchClassifier(Classifier):
             if len(images) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
                 raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the model has {logits.shape[1]} '
                                  'classes')
-        return ClassificationScene(self.model, images, region, keys, labels, targets)
+        return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images), labels, targets)
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -9,31 +9,26 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import VICTIMS
-from .base import check_reference
-from .context import evaluating
+from .base import Geometry, Scene, Victim
 from .torch_classifier import check_images
 
 __all__ = ['TorchSegmentationScene', 'TorchSegmenter']
 
 
-
-@dataclass(frozen=True)
-class TorchSegmentationScene:
-    """One batch opened for attack.
+@dataclass(frozen=True, eq=False)
+class TorchSegmentationScene(Scene):
+    """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
         model: module from (b, C, H, W) images in [0, 1] to (b, K, h, w) logits, or a dict with these under 'out'.
-        images: (B, C, H, W) float in [0, 1].
-        region: (B, 1, H, W) bool.
-        keys: sample ids.
         labels: (B, H', W') int64, 0 where nothing is valid.
         valid: (B, H', W') bool, False at pixels without a class.
-        classes: names of the classes, or None.
     """
     model: nn.Module
     images: Tensor
     region: Tensor
-    keys: list
+    keys: Sequence
+    geometry: Sequence[Geometry]
     labels: Tensor
     valid: Tensor
     classes: Sequence[str] | None = None
@@ -49,7 +44,7 @@ class TorchSegmentationScene:
 
 @VICTIMS.register_module()
 @dataclass(frozen=True)
-class TorchSegmenter:
+class TorchSegmenter(Victim):
     """A segmenter with its normalisation inside, called as it is.
 
     Args:
@@ -60,23 +55,20 @@ class TorchSegmenter:
         classes: names of the classes, if goals are to name them.
     """
     task: ClassVar[str] = 'segmentation'
+    takes: ClassVar[tuple[str, ...]] = ('labels', 'region', 'keys')
     model: nn.Module
     reference: str = 'truth'
     classes: Sequence[str] | None = None
 
     def __post_init__(self):
-        check_reference(self)
+        self.check()
 
-    def session(self):
-        """Context in which the model is in evaluation mode and frozen; everything is put back on exit."""
-        return evaluating(self.model)
-
-    def open(self, images: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
+    def open(self, batch: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
              ignore_index: int = 255) -> TorchSegmentationScene:
         """Check a batch and make it attackable; call within :meth:`session`.
 
         Args:
-            images: (B, C, H, W) float32 in [0, 1].
+            batch: (B, C, H, W) float32 images in [0, 1].
             labels: (B, H', W') int64; not needed, nor looked at, with ``reference='prediction'``.
             region: (B, 1, H, W) bool, pixels that may change; all by default.
             keys: one id per image; positions in the batch by default.
@@ -85,12 +77,13 @@ class TorchSegmenter:
         Raises:
             InputError: wrong shape or type, values outside [0, 1], labels that are no classes of the model.
         """
-        images, region, keys = check_images(images, region, keys)
+        images, region, keys = check_images(batch, region, keys)
+        geometry = Geometry.of_memory(images)
         with torch.no_grad():
             if self.reference == 'prediction':
                 labels = _logits(self.model, images, images.shape[2:]).argmax(1)
-                return TorchSegmentationScene(self.model, images, region, keys, labels, torch.ones_like(labels, dtype=torch.bool),
-                                              self.classes)
+                valid = torch.ones_like(labels, dtype=torch.bool)
+                return TorchSegmentationScene(self.model, images, region, keys, geometry, labels, valid, self.classes)
             if labels is None:
                 raise InputError("no labels: give them with the images, or build the victim with reference='prediction'")
             if labels.ndim != 3 or len(labels) != len(images) or labels.dtype != torch.int64:
@@ -99,7 +92,7 @@ class TorchSegmenter:
             if len(images):
                 check_labels(labels, _logits(self.model, images[:1], labels.shape[1:]).shape[1], ignore_index, 'labels')
         valid = labels != ignore_index
-        return TorchSegmentationScene(self.model, images, region, keys, labels.where(valid, 0), valid, self.classes)
+        return TorchSegmentationScene(self.model, images, region, keys, geometry, labels.where(valid, 0), valid, self.classes)
 
 
 def _logits(model: nn.Module, x: Tensor, size) -> Tensor:

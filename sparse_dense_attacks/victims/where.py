@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checks import class_index
 from ..errors import InputError
-from ..ops.neighbourhood import image_extent
+from .base import Geometry, Scene
 
 __all__ = ['Where']
 
@@ -56,48 +56,38 @@ class Where:
         except TypeError as error:
             raise InputError(f'where = {cfg!r}: {error}') from error
 
-    def __call__(self, scene, samples: list) -> Tensor | None:
-        """The pixels that may change, (B, 1, H, W) bool, or None for all.
-
-        Args:
-            scene: what the victim made of the batch.
-            samples: the batch's data samples.
-        """
+    def __call__(self, scene: Scene) -> Tensor | None:
+        """The pixels of a scene's images that may change, (B, 1, H, W) bool, or None for all."""
         if self.place == 'anywhere':
             return None
         if self.place not in PLACES:
-            extents = torch.stack(image_extent(scene.region), 1).tolist()  # of what is no letterbox
-            return torch.stack([self._mask(*one) for one in zip(samples, scene.region, extents, strict=True)])
-        if not hasattr(scene, 'objects'):
-            raise InputError(f"where = '{self.place}': classified images have no outlined objects; give a folder of masks")
-        classes = self.classes
-        if classes is not None:
-            classes = [class_index(name, scene.classes, scene.num_classes, 'where: classes') for name in classes]
+            masks = torch.zeros_like(scene.region)
+            for mask, geometry in zip(masks, scene.geometry, strict=True):
+                h, w = geometry.input
+                mask[:, :h, :w] = self._mask(geometry)
+            return masks
+        classes = None
+        if self.classes is not None:
+            classes = [class_index(name, scene.classes, scene.num_classes, 'where: classes') for name in self.classes]
         inside = scene.objects(classes)
         return inside if self.place == 'inside' else ~inside
 
-    def _mask(self, sample, region: Tensor, extent: list[int]) -> Tensor:
-        """The user's mask (1, H, W) bool of one image, in the coordinates of the padded network input."""
-        name = sample.metainfo.get('img_path')
-        if name is None:
+    def _mask(self, geometry: Geometry) -> Tensor:
+        """The user's mask (h, w) bool of one image, in the coordinates of the network input."""
+        if geometry.file is None:
             raise InputError(f"where = '{self.place}': masks are found by the image file's name, but a sample has no img_path")
-        path = Path(self.place) / f'{Path(name).stem}.png'
+        path = Path(self.place) / f'{Path(geometry.file).stem}.png'
         try:
             with Image.open(path) as image:
-                mask = np.asarray(image.convert('RGB')).any(2)
+                mask = torch.from_numpy(np.asarray(image.convert('RGB')).any(2))
         except (OSError, UnidentifiedImageError) as error:
             raise InputError(f"where: no mask '{path}', or no readable PNG") from error
-        input_size, original = tuple(sample.metainfo['img_shape'][:2]), tuple(sample.metainfo['ori_shape'][:2])
-        h, w = extent
-        scale_w, scale_h = sample.metainfo.get('scale_factor', (1, 1))[:2]
-        only_resized = (round(original[0] * scale_h), round(original[1] * scale_w)) == (h, w)
-        allowed = torch.zeros_like(region)
-        if mask.shape == original and only_resized:
-            mask = F.interpolate(torch.from_numpy(mask)[None, None].float(), (h, w), mode='nearest-exact')[0] > 0
-        elif mask.shape == input_size:
-            mask, (h, w) = torch.from_numpy(mask)[None], input_size
-        else:
-            sizes = f'{original} as the image, or {input_size}' if only_resized else f'{input_size}'
-            raise InputError(f"where: mask '{path}' is {mask.shape}, expected {sizes} as the network's input")
-        allowed[:, :h, :w] = mask.to(region.device)
-        return allowed
+        if mask.shape == geometry.original and geometry.resized:
+            h, w = geometry.content
+            allowed = torch.zeros(geometry.input, dtype=torch.bool)
+            allowed[:h, :w] = F.interpolate(mask[None, None].float(), (h, w), mode='nearest-exact')[0, 0] > 0
+            return allowed
+        if mask.shape == geometry.input:
+            return mask
+        sizes = f'{geometry.original} as the image, or {geometry.input}' if geometry.resized else f'{geometry.input}'
+        raise InputError(f"where: mask '{path}' is {tuple(mask.shape)}, expected {sizes} as the network's input")

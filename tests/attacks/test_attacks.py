@@ -13,6 +13,7 @@ from sparse_dense_attacks import PGD0, InputError, RandomPixels, SparsePGD, Swap
 from sparse_dense_attacks.attacks import Attack, ImageRNG, SparseAutoAttack, SparseRS, StructuredSparsePGD, cascade
 from sparse_dense_attacks.groups import Patch
 from sparse_dense_attacks.objectives import EightBit, MeteredObjective
+from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops import count_pixels
 from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
@@ -121,7 +122,7 @@ def test_result_does_not_depend_on_the_batch_or_its_order(spec, options):
         assert_same(alone, result, slice(None), slice(b, b + 1))
 
 
-class Cropping:
+class Cropping(Objective):
     """A scene whose victim sees each image without its padding, as detectors do."""
 
     def __init__(self, scene, sizes):
@@ -318,7 +319,7 @@ def test_budget_cuts_an_attack_short_but_keeps_what_it_found(spec):
         assert result.success.all() and torch.equal(result.images[0], unlimited.images[b])
 
 
-class Sick:
+class Sick(Objective):
     """A scene in which image ``sick`` has a bad loss or gradient from its ``after``-th call on."""
 
     def __init__(self, scene, sick, kind, after):
@@ -687,7 +688,7 @@ class SpyRNG(ImageRNG):
         return super().normal(channels, rows)
 
 
-class Script:
+class Script(Objective):
     """An objective with prescribed gradients: ``gradient(row, call) -> (1, H, W)``; never succeeds."""
 
     def __init__(self, b, shape, gradient):

@@ -7,6 +7,7 @@ import torch
 from sparse_dense_attacks import PGD0, BudgetSearch, InputError, SigmaZero, SparseRS, StructuredSparsePGD, Verdict
 from sparse_dense_attacks.attacks import BudgetAttack
 from sparse_dense_attacks.evaluation import success_at
+from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops import pixel_budget
 from tests.helpers import Linear, Net, objective, pictures
 
@@ -25,7 +26,7 @@ class Whiten(BudgetAttack):
         return torch.where(white, 1., objective.images)
 
 
-class Threshold:
+class Threshold(Objective):
     """An objective that is broken once ``needed[b]`` pixels of image b are white."""
 
     def __init__(self, needed):

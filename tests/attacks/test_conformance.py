@@ -40,6 +40,7 @@ from sparse_dense_attacks.attacks import (
 )
 from sparse_dense_attacks.attacks.sparse_rs import frame_side, patch_side
 from sparse_dense_attacks.groups import Column, Patch, Pattern, Row
+from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops import changed_pixels
 from tests.helpers import Net, objective, pictures
 
@@ -83,7 +84,7 @@ def batch(b=7, shape=(3, 6, 8), gain=0.3, **options):
     return objective(Net(shape[0], gain=gain), pictures(b, *shape, seed=3), **options)
 
 
-class Watched:
+class Watched(Objective):
     """Passes an objective through and keeps what the victim is shown, as ``(rows, x)``; the clean look comes first."""
 
     def __init__(self, judge):
@@ -203,7 +204,7 @@ def test_batch_of_no_images(attack):
     assert result.images.shape == (0, 3, 6, 8) and result.success.shape == result.groups.shape == result.seconds.shape == (0,)
 
 
-class Sick:
+class Sick(Objective):
     """A scene in which image 2 has a bad logit of its true class after ``after`` forwards; it wins the arg max."""
 
     def __init__(self, scene, after, value):

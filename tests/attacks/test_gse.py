@@ -9,6 +9,7 @@ from sparse_dense_attacks import InputError, Untargeted
 from sparse_dense_attacks.attacks import ImageRNG
 from sparse_dense_attacks.attacks.gse import GSE
 from sparse_dense_attacks.objectives import MeteredObjective
+from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops.prox import critical_lambda
 from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
@@ -121,7 +122,7 @@ def test_every_step_is_the_published_one(options, averaging):
     assert {True, False} == set(outcomes), 'the case must exercise both ways of the search'
 
 
-class Valley:
+class Valley(Objective):
     """Images of 0.5 with hinge gradient -``slope``; never broken, unless it is by ``rule(z)``; remembers the candidates."""
 
     def __init__(self, slope, rule=lambda z: torch.zeros(len(z), dtype=torch.bool), b=1):
@@ -227,7 +228,7 @@ def test_batch_of_one_equals_batch_of_seven():
             assert torch.equal(getattr(alone, name)[0], getattr(together, name)[b]), name
 
 
-class Cropping:
+class Cropping(Objective):
     """A scene whose victim sees the first image without its padding."""
 
     def __init__(self, scene, size):

@@ -9,6 +9,7 @@ from sparse_dense_attacks import InputError, Targeted, Untargeted
 from sparse_dense_attacks.attacks import ImageRNG
 from sparse_dense_attacks.attacks.sigma_zero import SigmaZero
 from sparse_dense_attacks.objectives import MeteredObjective
+from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
 from tests.helpers import Linear, Net, objective, pictures
@@ -146,7 +147,7 @@ def test_threshold_adapts():
     assert not torch.equal(adaptive, frozen)
 
 
-class Scripted:
+class Scripted(Objective):
     """Two images of 0.5; the first candidate fails, all others succeed, with margin ``offset`` and the slope of the first."""
 
     def __init__(self, offset):
@@ -229,7 +230,7 @@ def test_batch_of_one_equals_batch_of_seven(unit):
             assert torch.equal(getattr(alone, name)[0], getattr(together, name)[b]), name
 
 
-class Cropping:
+class Cropping(Objective):
     """A scene whose victim sees the first image without its padding."""
 
     def __init__(self, scene, size):

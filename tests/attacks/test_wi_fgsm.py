@@ -4,6 +4,7 @@ import torch
 
 from sparse_dense_attacks import InputError
 from sparse_dense_attacks.attacks.wi_fgsm import WIFGSM, gaussian_delta
+from sparse_dense_attacks.objectives.base import Objective
 from tests.helpers import Linear, Net, objective, pictures
 
 MODES = [{}, dict(l0='none'), dict(bound='one_sided', tau=0.8), dict(accumulate=True), dict(momentum=0.5), dict(a_final=0.01)]
@@ -23,7 +24,7 @@ def test_gradient_is_that_of_the_smooth_count(width):
     torch.testing.assert_close(torch.trapezoid(gaussian_delta(grid, width), grid), torch.tensor(1., dtype=torch.double))
 
 
-class Watched:
+class Watched(Objective):
     """Passes an objective through and keeps every candidate."""
 
     def __init__(self, judge):

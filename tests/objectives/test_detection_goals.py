@@ -187,11 +187,11 @@ def test_thresholds_outside_the_unit_interval_are_refused(goal, options):
 def test_share_counts_the_objects_that_are_hidden(goal):
     fake = scene([[(A, 0, 1), (B, 1, 1), (FAR, 2, 1)], []], [[(A, 0, .9), (B, 1, .5), (FAR, 2, .1)], [(A, 0, .9)]])
     judge, rows = goal.objective(fake), torch.arange(2)
-    assert judge.total.tolist() == [2, 0]
+    assert judge.parts.tolist() == [2, 0]
     assert judge.share(fake.images, rows)[0] == 0 and judge.share(fake.images, rows)[1].isnan()
     assert judge.share(fake.images + 1 / 9, rows)[0] == .5, 'one logit hides the weaker of two'
     unknown = DetectorLoss().objective(scene([[(A, 0, 1)]], [[]], boxes_known=False))
-    assert unknown.total.tolist() == [0] and unknown.share(unknown.images, ROW).isnan()
+    assert unknown.parts.tolist() == [0] and unknown.share(unknown.images, ROW).isnan()
 
 
 # Mislabel
@@ -199,7 +199,7 @@ def test_share_counts_the_objects_that_are_hidden(goal):
 def test_mislabel_known_answers():
     candidates = [(A, 0, .8), (NEAR_A, 0, .5), (A, 1, .2), (NEAR_A, 2, .1), (FAR, 1, .9), (B, 1, .2)]
     judge = Mislabel().objective(scene([[(A, 0, 1), (B, 1, 1)]], [candidates]))
-    assert judge.counted.tolist() == [[True, False]] and judge.total.tolist() == [1]
+    assert judge.counted.tolist() == [[True, False]] and judge.parts.tolist() == [1]
     nothing = log(1e-6)  # no candidate shows the second object as anything else
     torch.testing.assert_close(judge.clean.loss, torch.tensor([(log(.2) + log(.5) + log(.8) + log(.2) + nothing) / 2]))
     torch.testing.assert_close(judge.clean.margin, torch.tensor([logit(.8) - logit(.2)]))
@@ -283,7 +283,7 @@ def test_fabricate_known_answers():
     fake = scene([[(A, 0, 1)]], [candidates])
     for count, best in ((1, [.2]), (2, [.2, .1]), (3, [.2, .1, 1e-6])):
         judge = Fabricate(count=count).objective(fake)
-        assert judge.eligible.all() and judge.defined.all() and judge.total.tolist() == [count] and not judge.clean.success
+        assert judge.eligible.all() and judge.defined.all() and judge.parts.tolist() == [count] and not judge.clean.success
         torch.testing.assert_close(judge.clean.loss, torch.tensor([-log(.8) - log(.85) - log(.9)]))
         torch.testing.assert_close(judge.clean.margin, torch.tensor([sum(logit(.3) - logit(p) for p in best) / count]))
     judge = Fabricate(target='cow').objective(fake)

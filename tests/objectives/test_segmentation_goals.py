@@ -73,7 +73,7 @@ def test_untargeted_known_answers():
     """Pixels: sure and right, barely right, wrong, and one without a class."""
     logits = row([2., 0., 0.], [0., 1., 0.5], [0., 3., 0.], [5., 0., 0.])
     judge = UntargetedPixels(theta=0.5).objective(LabelMaps(logits, [[[0, 1, 0, VOID]]]))
-    assert judge.pixels.tolist() == [[[True, True, False, False]]] and judge.total.tolist() == [2]
+    assert judge.pixels.tolist() == [[[True, True, False, False]]] and judge.parts.tolist() == [2]
     expected = [log(1 + 2 * torch.tensor(-2.).exp()), log(1 + torch.tensor(-1.).exp() + torch.tensor(-.5).exp())]
     torch.testing.assert_close(judge.clean.loss, torch.tensor([sum(expected) / 2]).double())
     torch.testing.assert_close(judge.clean.margin, torch.tensor([(2 + 0.5) / 2]).double())
@@ -280,7 +280,7 @@ def test_prediction_as_reference_is_right_everywhere():
     scene = segmented(Pixels(stride=2))
     assert scene.labels.shape == (2, 6, 5) and scene.valid.all()
     assert torch.equal(scene.logits(scene.images, BOTH).argmax(1), scene.labels)
-    assert UntargetedPixels().objective(scene).total.tolist() == [30, 30]
+    assert UntargetedPixels().objective(scene).parts.tolist() == [30, 30]
 
 
 def test_coarse_logits_are_resized_to_the_labels_and_dicts_are_read():

@@ -240,7 +240,7 @@ def test_every_attack_runs_and_leaves_no_trace(tiny, spec):
     batch['data_samples'][1].set_gt_label((batch['data_samples'][1].gt_label + 1) % 4)
     samples, inputs = pickle.dumps([sample.to_dict() for sample in batch['data_samples']]), batch['inputs'].clone()
     before, generator = as_found(tiny), torch.get_rng_state()
-    found = Attacker(tiny, make_attack(spec, k=20, steps=15), Untargeted()).perturb(batch)
+    found = Attacker.of_model(tiny, make_attack(spec, k=20, steps=15), Untargeted()).perturb(batch)
     assert_as_found(tiny, before)
     assert torch.equal(torch.get_rng_state(), generator) and torch.equal(batch['inputs'], inputs)
     assert pickle.dumps([sample.to_dict() for sample in batch['data_samples']]) == samples
@@ -255,7 +255,7 @@ def test_every_attack_runs_and_leaves_no_trace(tiny, spec):
                          ids=lambda attack: type(attack).__name__)
 def test_neighbours_order_and_collating_change_nothing(tiny, attack):
     batch = make_batch(SIZES)
-    attacker = Attacker(tiny, attack, Targeted('random'))
+    attacker = Attacker.of_model(tiny, attack, Targeted('random'))
     together = attacker.perturb(batch)
     back = attacker.perturb({name: values[::-1] for name, values in batch.items()})
     stacked = attacker.perturb(dict(batch, inputs=torch.stack(batch['inputs'])))
@@ -277,7 +277,7 @@ class TestSqueezeNet:
         samples = [DataSample(metainfo=dict(img_path=f'nips17/{key}.png')).set_gt_label(label)
                    for key, label in zip(keys, labels, strict=True)]
         batch = dict(inputs=list((images * 255).flip(1).byte()), data_samples=samples)
-        attacker = Attacker(model, SparsePGD(k=100, steps=5), Untargeted())
+        attacker = Attacker.of_model(model, SparsePGD(k=100, steps=5), Untargeted())
         found = attacker.perturb(batch)
         victim = TorchClassifier(plain)
         with victim.session():

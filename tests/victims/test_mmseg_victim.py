@@ -337,7 +337,7 @@ def test_the_prediction_as_reference_needs_no_labels(segmenter):
     with victim.session(), torch.no_grad():
         scene = victim.open(batch)
         judge = UntargetedPixels().objective(scene)
-    assert scene.valid.flatten(1).sum(1).tolist() == judge.total.tolist() == [24 * 36, 20 * 28]
+    assert scene.valid.flatten(1).sum(1).tolist() == judge.parts.tolist() == [24 * 36, 20 * 28]
     assert judge.share(scene.images, BOTH).tolist() == [0, 0] and judge.eligible.all()
 
 
@@ -356,7 +356,7 @@ def test_every_attack_leaves_no_trace(spec, segmenter):
     model = copy.deepcopy(segmenter).train()
     before, samples, rng = copy.deepcopy(model.state_dict()), copy.deepcopy(batch), torch.get_rng_state()
     modes = [module.training for module in model.modules()]
-    perturbed = Attacker(model, make_attack(spec), UntargetedPixels(theta=0.3)).perturb(batch)
+    perturbed = Attacker.of_model(model, make_attack(spec), UntargetedPixels(theta=0.3)).perturb(batch)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert modes == [module.training for module in model.modules()] and all(p.requires_grad for p in model.parameters())
     assert torch.equal(rng, torch.get_rng_state())

@@ -2,7 +2,7 @@
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.hooks import Hook
@@ -10,11 +10,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from ...attacks import Attack
+from ...attacks import Attack, BudgetAttack
 from ...errors import InputError
 from ...objectives.divergence import DIVERGENCES
 from ...registry import ATTACKS, GOALS, nearest
 from ...results import describe
+from ...threat_model import ThreatModel
 from ..attacker import Attacker
 
 __all__ = ['AdversarialTrainingHook']
@@ -46,10 +47,10 @@ class AdversarialTrainingHook(Hook):
         weight: of the divergence.
         ratio: share of the images of a batch that are attacked, the first ones.
         warmup: training iterations over which the budget of the attacks grows to their ``k``.
-        seed: with the iteration and a sample's key it decides every random draw.
-        eight_bit: attack what an 8-bit file can hold (default), or float images.
-        where: which pixels may change, see :class:`~sparse_dense_attacks.victims.where.Where`.
+        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields; every iteration
+            makes a seed of its own from its ``seed``.
         victim: arguments of the victim class.
+        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them before.
 
     Training images have to be raw pixels in [0, 255], as the pipelines of these libraries yield them.
 
@@ -57,8 +58,8 @@ class AdversarialTrainingHook(Hook):
     """
     priority = 'VERY_LOW'  # after IterTimerHook has started its clock, and after hooks that change the batch
 
-    def __init__(self, attack, goal, loss: str = 'sAT', weight: float = 3.0, ratio: float = 1.0, warmup: int = 0, seed: int = 0,
-                 eight_bit: bool = True, where: str | dict = 'anywhere', victim: dict | None = None):
+    def __init__(self, attack, goal, loss: str = 'sAT', weight: float = 3.0, ratio: float = 1.0, warmup: int = 0,
+                 threat: ThreatModel | dict | None = None, victim: dict | None = None, **older):
         if loss not in LOSSES:
             raise InputError(f"AdversarialTrainingHook: loss = '{loss}'; {nearest(loss, LOSSES)}")
         if not 0 < ratio <= 1 or not weight > 0 or warmup < 0:
@@ -66,21 +67,25 @@ class AdversarialTrainingHook(Hook):
                              'above 0, a number above 0 and a number of iterations')
         attacks = attack if isinstance(attack, Sequence) and not isinstance(attack, str) else [attack]
         self.attacks: list[Attack] = [ATTACKS.build(one) for one in attacks]
-        self.goal, self.loss, self.weight, self.ratio, self.warmup, self.seed = goal, loss, weight, ratio, warmup, seed
-        self.options = dict(eight_bit=eight_bit, where=where, **victim or {})
+        self.attackers: list[Attacker] = []  # from the start of the training on
+        self.goal, self.loss, self.weight = goal, loss, weight
+        self.ratio, self.warmup, self.victim = ratio, warmup, victim or {}
+        self.threat = ThreatModel.build(threat, older, 'AdversarialTrainingHook')
 
     def before_train(self, runner) -> None:
         self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise InputError('AdversarialTrainingHook: the model has no parameter to train (requires_grad is False everywhere)')
-        options = dict(boxes_follow_resize=True, classes=runner.train_dataloader.dataset.metainfo.get('classes')) | self.options
-        self.attackers = [Attacker(self.model, one, self.goal, **options) for one in self.attacks]
+        classes = runner.train_dataloader.dataset.metainfo.get('classes')
+        options = dict(boxes_follow_resize=True, classes=classes) | self.victim
+        self.attackers = [Attacker.of_model(self.model, one, self.goal, self.threat, **options) for one in self.attacks]
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        drawn = random.Random(f'{self.seed} {runner.iter}').randrange(len(self.attacks))  # the same in every process
-        attacker = self.attackers[drawn]
-        attacker.attack = grown(self.attacks[drawn], (runner.iter + 1) / self.warmup if self.warmup else 1.0)
-        attacker.seed = self.seed * 1_000_003 + runner.iter
+        seed = self.threat.seed
+        attacker = random.Random(f'{seed} {runner.iter}').choice(self.attackers)  # the same in every process
+        attacker = dataclasses.replace(
+            attacker, attack=grown(attacker.attack, (runner.iter + 1) / self.warmup if self.warmup else 1.0),
+            threat=dataclasses.replace(self.threat, seed=seed * 1_000_003 + runner.iter))
         count = math.ceil(self.ratio * len(data_batch['inputs']))
         part = as_test_batch({name: values[:count] for name, values in data_batch.items()})
         try:
@@ -123,7 +128,7 @@ class AdversarialTrainingHook(Hook):
             runner.logger.warning(f'this checkpoint was trained otherwise ({", ".join(changed)})')
 
     def before_test(self, runner) -> None:
-        if not hasattr(self, 'attackers'):
+        if not self.attackers:
             runner.logger.warning('AdversarialTrainingHook acts in training only; AttackHook attacks a test run')
 
     def _described(self) -> dict:
@@ -133,9 +138,9 @@ class AdversarialTrainingHook(Hook):
 
 def grown(attack: Attack, progress: float) -> Attack:
     """The attack with a budget that has grown to this share of its ``k``; attacks without one as they are."""
-    k = getattr(attack, 'k', None)
-    if progress >= 1 or not isinstance(k, int | float):
+    if progress >= 1 or not isinstance(attack, BudgetAttack) or isinstance(attack.k, Mapping):
         return attack
+    k = attack.k
     return dataclasses.replace(attack, k=max(round(k * progress), 1) if isinstance(k, int) else k * progress)
 
 

@@ -5,6 +5,7 @@ import statistics
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ...threat_model import ThreatModel
 from ..attacker import attacker_for
 
 __all__ = ['AttackHook']
@@ -22,22 +23,21 @@ class AttackHook(Hook):
     Args:
         attack: attack config or object.
         goal: goal config or object.
-        seed: with a sample's id it decides every random draw.
-        eight_bit: attack what an 8-bit file can hold (default), or float images.
-        max_forwards: hard budget of forwards per image.
-        where: which pixels may change: 'anywhere', 'inside' or 'outside' objects, or a folder of masks.
+        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
+        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them before.
     """
     priority = 'VERY_LOW'  # after IterTimerHook has started its clock
 
-    def __init__(self, attack, goal, seed: int = 0, eight_bit: bool = True, max_forwards: int | None = None,
-                 where: str | dict = 'anywhere', victim: dict | None = None):
-        self.settings = dict(attack=attack, goal=goal, seed=seed, eight_bit=eight_bit, max_forwards=max_forwards, where=where)
-        self.victim = victim
+    def __init__(self, attack, goal, threat: ThreatModel | dict | None = None, victim: dict | None = None, **older):
+        self.attack, self.goal, self.victim = attack, goal, victim
+        self.threat = ThreatModel.build(threat, older, 'AttackHook')
 
     def before_test(self, runner) -> None:
-        self.attacker = attacker_for(runner, runner.test_dataloader.dataset, self.victim, **self.settings)
+        dataset = runner.test_dataloader.dataset
+        self.attacker = attacker_for(runner, dataset, self.victim, self.attack, self.goal, self.threat)
         self.successes: list[bool] = []
+        runner.logger.info(f'attack under {self.threat}')
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         try:

@@ -1,0 +1,79 @@
+"""What an attacker may do, and on what it is judged."""
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .checks import check_bool, check_choice, check_int
+from .errors import InputError
+from .registry import nearest
+from .victims.where import Where
+
+__all__ = ['ThreatModel']
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """One object that every run, hook, loop and :func:`~sparse_dense_attacks.attack` takes, stores and prints.
+
+    Args:
+        grid: whose pixels change: ``'input'``, those of the network input after the test pipeline.
+        where: which of them: ``'anywhere'``, ``'inside'`` or ``'outside'`` the objects, a folder of masks, or a dict, see
+            :class:`~sparse_dense_attacks.victims.where.Where`.
+        eight_bit: the attack sees what an 8-bit file can hold (default); False: float images, as published codes do.
+        max_forwards: hard budget of forward passes per image, None for none.
+        seed: with an image's key it decides every random draw for the image.
+
+    Raises:
+        InputError: a value that makes no sense.
+
+    Example:
+        >>> ThreatModel(max_forwards=100).max_forwards
+        100
+    """
+    grid: str = 'input'
+    where: Where | Mapping | str = 'anywhere'
+    eight_bit: bool = True
+    max_forwards: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        check_choice(self, 'grid', ('input',))
+        check_bool(self, 'eight_bit')
+        check_int(self, 'seed', low=None)
+        if self.max_forwards is not None:
+            check_int(self, 'max_forwards')
+        object.__setattr__(self, 'where', Where.build(self.where))
+
+    @classmethod
+    def build(cls, cfg: 'ThreatModel | Mapping | None' = None, older: Mapping[str, Any] | None = None,
+              who: str = 'threat') -> 'ThreatModel':
+        """From a config's ``threat``, and from single fields as configs gave them before there was one.
+
+        Args:
+            cfg: a dict of fields, a finished object, or None.
+            older: fields that were given one by one.
+            who: what they are arguments of, for errors.
+
+        Raises:
+            InputError: unknown fields, or one given in both ways with different values.
+
+        Example:
+            >>> ThreatModel.build(dict(seed=1), dict(eight_bit=False)).seed
+            1
+        """
+        if isinstance(cfg, cls):
+            cfg = {field.name: getattr(cfg, field.name) for field in dataclasses.fields(cls)}
+        if not isinstance(cfg, Mapping | None):
+            raise InputError(f'threat = {cfg!r}, expected a dict such as dict(seed=1, where="inside")')
+        cfg, older = dict(cfg or {}), dict(older or {})
+        valid = [field.name for field in dataclasses.fields(cls)]
+        for name, value in older.items():
+            if name not in valid:
+                raise InputError(f"{who} has no argument '{name}': {nearest(name, valid)}")
+            if cfg.get(name, value) != value:
+                raise InputError(f'{name} = {value!r} beside threat.{name} = {cfg[name]!r}: they disagree, so leave one out')
+        for name in cfg:
+            if name not in valid:
+                raise InputError(f"threat has no field '{name}': {nearest(name, valid)}")
+        return cls(**cfg | older)
