@@ -21,7 +21,7 @@ MAY_IMPORT = {  # of this package
     'models': {'models'}, 'types': set(), 'errors': set(), 'registry': {'errors'}, 'checks': {'errors', 'registry'},
 }
 OUTSIDE = {  # what rooms beside the core may import of other packages, and of this one
-    'results': ({'numpy', 'PIL'}, {'results', 'errors'}),
+    'results': ({'torch', 'numpy', 'PIL'}, {'results', 'types', 'errors'}),
     'evaluation': ({'torch', 'numpy', 'scipy', 'matplotlib'}, {'evaluation', 'results', 'ops', 'errors'}),
     'testing': ({'torch'}, {'testing', 'victims', 'objectives', 'types', 'errors'}),
     'compat': ({'torch', 'torchvision', 'mmcv'}, {'compat', 'errors'}),

@@ -10,8 +10,12 @@ __all__ = ['gaussian_blur', 'image_extent', 'reflected_index', 'windows_changed'
 
 def image_extent(region: Tensor) -> tuple[Tensor, Tensor]:
     """Height and width, both (B,) int64, of the smallest top-left rectangle that holds each image's region (B, 1, H, W)."""
-    rows, columns = region.any(3)[:, 0], region.any(2)[:, 0]
-    return tuple((used * torch.arange(1, used.shape[1] + 1, device=used.device)).amax(1) for used in (rows, columns))
+    return _extent(region.any(3)[:, 0]), _extent(region.any(2)[:, 0])
+
+
+def _extent(used: Tensor) -> Tensor:
+    """(B,) int64, one past the last True of each row of a mask (B, N)."""
+    return (used * torch.arange(1, used.shape[1] + 1, device=used.device)).amax(1)
 
 
 def reflected_index(extent: Tensor, length: int, radius: int) -> Tensor:

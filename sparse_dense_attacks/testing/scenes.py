@@ -1,4 +1,5 @@
 """What attacks and goals are given, without a model library."""
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from ..objectives import Objective, Untargeted
 from ..types import Boxes
 from ..victims import TorchClassifier
+from ..victims.base import Geometry, Scene
 from .data import pad_boxes
 
 __all__ = ['Detections', 'objective']
@@ -33,7 +35,7 @@ def objective(model: nn.Module, images: Tensor, labels: Tensor | None = None,
     return Untargeted().objective(TorchClassifier(model).open(images, labels, **options))
 
 
-class Detections:
+class Detections(Scene):
     """A detection scene without a detector: hand-made boxes whose scores move with the image.
 
     The score of candidate n has the logit of its hand-made score plus ``weight[n]`` times the
@@ -68,11 +70,18 @@ class Detections:
         self.images = images
         self.region = torch.ones_like(images[:, :1], dtype=torch.bool)
         self.keys = list(range(len(images)))
+        self.geometry = Geometry.of_memory(images)
         self.truth = pad_boxes(truth)
         self.found = pad_boxes(candidates)
         self.weight = weight
         self.boxes_known = boxes_known
         self.below = below
+
+    def restricted(self, region: Tensor | None) -> 'Detections':
+        """A scene in which only pixels of ``region`` (B, 1, H, W) bool may change; None for all."""
+        part = copy.copy(self)
+        part.region = self.region if region is None else self.region & region
+        return part
 
     def candidates(self, x: Tensor, rows: Tensor, rivals: Sequence = ()) -> Boxes:
         """The hand-made boxes of the images ``rows``, with the scores that ``x`` gives them."""
