@@ -2,13 +2,14 @@
 
 PYTHON_ENV := .venv
 UPSTREAM_ENV := .venv-upstream
+COMPILED_ENV := .venv-compiled
 
 # Trained weights and real images for development lie beside the checkout; without them the embedded demo serves.
 ifneq ($(wildcard ../shared/assets),)
 export SDA_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: attack test test-upstream lint env env-upstream env-bench doctor clean
+.PHONY: attack test test-upstream test-compiled lint env env-upstream env-compiled env-bench doctor clean
 
 attack: env  ## sparse attack on the embedded demo detector; more options: make attack ARGS='--limit 2'
 	$(PYTHON_ENV)/bin/python tools/attack.py configs/spgd_faster_rcnn.py $(ARGS)
@@ -18,6 +19,9 @@ test: env  ## the whole test suite; a part of it: make test ARGS='tests/ops -m "
 
 test-upstream: env-upstream  ## the same suite on the last open-mmlab releases
 	$(UPSTREAM_ENV)/bin/python -m pytest $(ARGS)
+
+test-compiled: env-compiled  ## the same suite with mmcv's compiled operators, and ours compared with them
+	$(COMPILED_ENV)/bin/python -m pytest $(ARGS)
 
 lint: env
 	$(PYTHON_ENV)/bin/python -m ruff check .
@@ -31,9 +35,12 @@ env:
 env-upstream:
 	@tools/setup_env.sh upstream $(UPSTREAM_ENV)
 
+env-compiled:  ## needs a C++ compiler, and minutes
+	@tools/setup_env.sh onedl-compiled $(COMPILED_ENV)
+
 env-bench: env  ## adversarial-library beside it, for tools/benchmark.py; its dependency visdom builds with an older setuptools only
 	@$(PYTHON_ENV)/bin/python -m uv pip install --python $(PYTHON_ENV)/bin/python --constraints constraints.txt \
 		--build-constraints constraints-build.txt --editable .[bench]
 
 clean:  ## removes environments and caches of this checkout; results in work_dirs/ stay
-	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) $(COMPILED_ENV) build dist *.egg-info .pytest_cache .ruff_cache

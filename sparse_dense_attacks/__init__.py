@@ -1,6 +1,7 @@
 """Sparse adversarial attacks on classifiers, mmdet detectors and mmseg segmenters.
 
-Importing the package needs torch only. If mmengine is installed, our hooks and loops are registered in its root registries.
+Importing the package needs torch only. If mmengine is installed, our hooks and loops are registered in its root registries, and
+an mmcv without compiled operators gets those of ``compat``.
 """
 import importlib.util
 
@@ -29,7 +30,8 @@ from .threat_model import ThreatModel
 from .types import AttackResult, Boxes, Verdict
 
 if importlib.util.find_spec('mmengine'):
-    from . import engine  # noqa: F401  registers hooks and loops
+    from . import compat, engine  # noqa: F401  engine registers hooks and loops
+    compat.install()  # before anybody imports mmcv.ops: a user's `import mmdet.models` may be next
 
 __version__ = '0.1.0'
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from sparse_dense_attacks import InputError, SigmaZero, SparsePGD, Vanish, attack
 from sparse_dense_attacks.victims import TorchClassifier
+from sparse_dense_attacks.victims.base import Victim
 from tests.helpers import Net, pictures
 
 MODEL, IMAGES = Net(gain=0.3), pictures(7, 3, 5, 7, seed=3)
@@ -14,15 +15,12 @@ LABELS = MODEL(IMAGES).argmax(1)
 BATCH = dict(inputs=IMAGES, data_samples=LABELS)
 
 
-class Library:
+class Library(Victim):
     """A victim of another library's batches."""
-    task = 'classification'
+    task, model, reference = 'classification', MODEL, 'truth'
 
-    def session(self):
-        return TorchClassifier(MODEL).session()
-
-    def open(self, data_batch):
-        return TorchClassifier(MODEL).open(data_batch['inputs'], data_batch['data_samples'])
+    def open(self, batch):
+        return TorchClassifier(MODEL).open(batch['inputs'], batch['data_samples'])
 
 
 class Tuple(nn.Module):

@@ -87,6 +87,7 @@ def test_a_step_on_a_small_random_model(path, zoo_check):
     options = dict(cfg.get('victim', {}), reference='prediction', classes=names.get('classes'))
     if library == 'mmpretrain':
         options.pop('classes')
-    found = Attacker.of_model(model, attack, cfg.goal.to_dict(), dict(where=cfg.get('where', 'anywhere')), **options).perturb(batch)
+    threat = dict(where=cfg.get('where', 'anywhere'))
+    found = Attacker.of_model(model, attack, cfg.goal.to_dict(), threat, **options).perturb(batch)
     assert found.batch['inputs'][0].shape == batch['inputs'][0].shape and not found.result.failed.any()
     assert found.result.forwards.item() >= 1

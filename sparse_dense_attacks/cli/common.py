@@ -14,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader, Runner
 from rich.console import Console
 
+from .. import compat
 from ..errors import InputError
 from ..registry import nearest
 
@@ -184,12 +185,13 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
 
 
 def check_ops() -> None:
-    """One call of a compiled mmcv op: a build made for another torch imports and fails only here."""
+    """One call of an mmcv op: a compiled one that was made for another torch may be imported and fail only here."""
     try:
         from mmcv.ops import nms
         nms(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([1.]), 0.5)
     except (ImportError, RuntimeError) as error:
-        raise InputError(f'mmcv ops do not work ({one_line(error)}); run: sda doctor') from error
+        way_out = f'do without the compiled ones: export {compat.SWITCH}=0; or ' if compat.compiled_file() else ''
+        raise InputError(f'mmcv ops do not work ({one_line(error)}); {way_out}run: sda doctor') from error
 
 
 def one_line(error: BaseException) -> str:

@@ -32,9 +32,14 @@ STACKS = {'onedl': 'constraints.txt', 'upstream': 'constraints-upstream.txt'}
 
 OTHER_TORCH = 'mmcv was compiled for another torch'
 REBUILD = (
-    'make clean env (compiles again where the cached wheel is bad); by hand: pip install --no-cache-dir '
+    'do without mmcv\'s compiled operators: export SDA_COMPILED_OPS=0; or compile them again: pip install --no-cache-dir '
     '--no-build-isolation --no-deps --force-reinstall --no-binary {dist} {dist}=={version}'
 )
+IMPORT_FIRST = (
+    'import sparse_dense_attacks before mmcv.ops, mmdet.models and the like; in a config: '
+    "custom_imports = dict(imports=['sparse_dense_attacks'])"
+)
+OWN_PACKAGE = f'pip install --no-deps -e {ROOT}'
 TORCHVISION_FIX = 'install torch and torchvision of the same release and the same CUDA or CPU build, in one command'
 OLD_SETUPTOOLS = 'pip install "setuptools<81"'
 OLD_NUMPY = 'pip install "numpy<2"'
@@ -45,8 +50,9 @@ KNOWN_FAILURES = (
     (r'implementation for device \S+ not found', OTHER_TORCH, REBUILD),
     (r'not linked with support for cuda devices', OTHER_TORCH, REBUILD),
     (r'mmcv\S*: undefined symbol', OTHER_TORCH, REBUILD),
-    (r'killed by signal', 'a compiled library crashed, most likely one made for another torch', 'make clean env'),
-    (r"No module named 'mmcv\._ext'", 'mmcv was installed without its compiled ops', REBUILD),
+    (r'killed by signal', 'a compiled library crashed, most likely one made for another torch', REBUILD),
+    (r"No module named 'mmcv\._ext'", 'this mmcv has no compiled operators, and ours were not put in their place', IMPORT_FIRST),
+    (r"No module named 'sparse_dense_attacks'", 'this package is not installed', OWN_PACKAGE),
     (r'operator torchvision::nms does not exist', 'torchvision was built for another torch', TORCHVISION_FIX),
     (r"No module named '(ftfy|regex)'", 'mmsegmentation 1.2 does not declare what it needs', 'pip install ftfy regex'),
     (r"No module named 'pkg_resources'", 'setuptools no longer ships pkg_resources from 82 on', OLD_SETUPTOOLS),
@@ -64,17 +70,24 @@ assert len({NMS.format(threshold=.5)}) == 1
 """
 MMCV_TEST = f"""
 import torch
+from sparse_dense_attacks import compat
 from mmcv.ops import nms, roi_align
 boxes, kept = {NMS.format(threshold=.5)}
 assert kept.tolist() == [0], kept
 image, roi = torch.ones(1, 1, 8, 8, requires_grad=True), torch.tensor([[0., 0, 0, 4, 4]])
 roi_align(image, roi, (2, 2)).sum().backward()
 assert abs(image.grad.sum().item() - 4) < 1e-4, image.grad
+print(compat.in_use())
 """
 CUDA_OPS_TEST = """
+from sparse_dense_attacks import compat
 from mmcv.ops import get_compiling_cuda_version
-assert get_compiling_cuda_version() != 'not available'
+assert compat.in_use() == 'plain' or get_compiling_cuda_version() != 'not available'
 """
+OPS_IN_USE = {
+    'compiled': "mmcv's own, compiled",
+    'plain': 'those of sparse_dense_attacks.compat (torchvision and plain torch)',
+}
 
 
 class Check(NamedTuple):
@@ -112,14 +125,17 @@ def pins(stack: str) -> dict[str, str]:
     return dict(line.split('==') for line in lines if '==' in line and not line.startswith('#'))
 
 
-def run_python(code: str) -> str:
-    """The error ``code`` ends with in a fresh interpreter, '' if none; a crash there cannot take the report down."""
+def run_python(code: str) -> tuple[str, str]:
+    """The error ``code`` ends with in a fresh interpreter, '' if none, and the last word it prints.
+
+    A crash there cannot take the report down.
+    """
     done = subprocess.run([sys.executable, '-c', code], check=False, capture_output=True, text=True)
     if done.returncode == 0:
-        return ''
+        return '', (done.stdout.split() or [''])[-1]
     if done.returncode < 0:
-        return f'killed by signal {-done.returncode}'
-    return done.stderr.strip() or f'exit status {done.returncode}'
+        return f'killed by signal {-done.returncode}', ''
+    return done.stderr.strip() or f'exit status {done.returncode}', ''
 
 
 def explain(name: str, error: str) -> Check:
@@ -141,8 +157,8 @@ def python_version() -> Check:
 
 def own_package() -> Check:
     if not importable('sparse_dense_attacks'):
-        return Check('sparse_dense_attacks', 'fail', 'not importable', f'pip install --no-deps -e {ROOT}')
-    error = run_python('import sparse_dense_attacks')
+        return Check('sparse_dense_attacks', 'fail', 'not importable', OWN_PACKAGE)
+    error, _ = run_python('import sparse_dense_attacks')
     return explain('sparse_dense_attacks', error) if error else Check('sparse_dense_attacks', 'ok', 'imports')
 
 
@@ -159,7 +175,7 @@ def torch_pair() -> Check:
 
 
 def torchvision_ops() -> Check:
-    error = run_python(TORCHVISION_TEST)
+    error, _ = run_python(TORCHVISION_TEST)
     return explain('torchvision ops', error) if error else Check('torchvision ops', 'ok', 'nms runs')
 
 
@@ -210,15 +226,15 @@ def mmcv_limit() -> Check:
 def mmcv_ops() -> Check:
     if not installed(*LIBRARIES['mmcv']):
         return Check('mmcv ops', 'note', 'mmcv is not installed', 'only needed for mmdet and mmseg models')
-    error = run_python(MMCV_TEST)
-    return explain('mmcv ops', error) if error else Check('mmcv ops', 'ok', 'nms and roi_align run on the CPU')
+    error, in_use = run_python(MMCV_TEST)
+    return explain('mmcv ops', error) if error else Check('mmcv ops', 'ok', f'nms and roi_align run: {OPS_IN_USE[in_use]}')
 
 
 def models(name: str) -> Check:
     """Importing a library proves little: version checks, compiled ops and torchvision come in with its models."""
     if not installed(*LIBRARIES[name]):
         return Check(f'{name}.models', 'note', f'{name} is not installed')
-    error = run_python(f'import {name}.models')
+    error, _ = run_python(f'import sparse_dense_attacks, {name}.models')
     return explain(f'{name}.models', error) if error else Check(f'{name}.models', 'ok', 'imports')
 
 
@@ -245,7 +261,7 @@ def numpy_version() -> Check:
 
 
 def gpu() -> Check:
-    """A GPU is of use to detectors only if the mmcv ops were compiled for CUDA."""
+    """mmcv ops that were compiled for the CPU only are of no use on a GPU; ours run on both."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -253,9 +269,9 @@ def gpu() -> Check:
     if not torch.cuda.is_available():
         return Check('GPU', 'ok', 'none visible, attacks run on the CPU')
     found = torch.cuda.get_device_name(0)
-    if installed(*LIBRARIES['mmcv']) and run_python(CUDA_OPS_TEST):
-        fix = f'install the CUDA {torch.version.cuda} toolkit, then make clean env; until then: --device cpu'
-        return Check('GPU', 'fail', f'{found}, but the mmcv ops have no CUDA part', fix)
+    if installed(*LIBRARIES['mmcv']) and run_python(CUDA_OPS_TEST)[0]:
+        fix = 'export SDA_COMPILED_OPS=0, which takes operators that run on a GPU as well; or --device cpu'
+        return Check('GPU', 'fail', f'{found}, but the compiled mmcv ops have no CUDA part', fix)
     return Check('GPU', 'ok', found)
 
 

@@ -74,6 +74,7 @@ KNOWN = {
 # The same by what the error says.
 CAUSES = {
     r'implementation for device cpu not found': 'needs an operator of mmcv that exists for CUDA only',
+    r"mmcv's (operator '\w+'|RoIAlign .*) is not in": 'needs what only a compiled mmcv has: {0[1]}',
     r"SSDHead' object has no attribute 'loss_cls'": 'mmdet itself cannot predict with it',
     r'batch_norm eps must be positive': 'sets eps=0 in a batch norm, which this torch refuses',
     r'(ImportError|ModuleNotFoundError): .*?(detectron2|timm)': 'needs a package that is not installed: {0[2]}',
@@ -181,10 +182,12 @@ def noise(*shape: int) -> torch.Tensor:
 def settle(model: torch.nn.Module, batch: dict) -> None:
     """Give batch norms the statistics of noise: without any, signals die away or overflow on their way through a deep model."""
     norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    one_image = any(type(layer).__name__ == 'MaskedConv2d' for layer in model.modules())  # is all that mmcv lets it see at once
     for norm in norms:
         norm.train().momentum = 1.0
     with torch.no_grad():
-        model.test_step({name: copy.deepcopy(values) + copy.deepcopy(values) for name, values in batch.items()})
+        model.test_step({name: [copy.deepcopy(value) for value in values * (1 if one_image else 2)]
+                         for name, values in batch.items()})
     for norm in norms:
         norm.eval()
 

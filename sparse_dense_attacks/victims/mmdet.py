@@ -358,8 +358,9 @@ def _decode_masks(model, feats, samples, rivals=()):
 
 def _decode_dense(model, feats, samples, rivals=()):
     head = model.bbox_head
-    options = dict(batch_img_metas=[s.metainfo for s in samples], rescale=False, with_nms=isinstance(head, PAAHead))
-    own = {}
+    options, own = dict(batch_img_metas=[s.metainfo for s in samples], rescale=False), {}
+    if not isinstance(head, GuidedAnchorHead):  # which always suppresses
+        options['with_nms'] = isinstance(head, PAAHead)
     if isinstance(head, CenterNetHead):
         options['batch_img_metas'] = [dict(border=(0.0,) * 4, **s.metainfo) for s in samples]  # an image that was not padded
     else:

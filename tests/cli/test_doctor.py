@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sparse_dense_attacks import compat
+
 ROOT = Path(__file__).resolve().parents[2]
 ONEDL = {
     'torch': '2.11.0+cu130', 'torchvision': '0.26.0', 'numpy': '2.4.6', 'setuptools': '81.0.0',
@@ -32,7 +34,7 @@ def machine(doctor, monkeypatch):
 
     def build(versions, error=''):
         monkeypatch.setattr(doctor, 'installed', lambda *names: {n: versions[n] for n in names if n in versions})
-        monkeypatch.setattr(doctor, 'run_python', lambda code: error)
+        monkeypatch.setattr(doctor, 'run_python', lambda code: (error, 'plain'))
         monkeypatch.setattr(doctor, 'importable', lambda module: True)
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
 
@@ -74,14 +76,16 @@ def test_untested_versions_are_only_noted(doctor, machine):
 @pytest.mark.parametrize('error, cause, fix', [
     ('RuntimeError: nms_impl: implementation for device cuda:0 not found.', 'another torch', '--no-cache-dir'),
     ('ImportError: /site-packages/mmcv/_ext.so: undefined symbol: _ZN3c10', 'another torch', 'onedl-mmcv==2.3.6'),
-    ("ModuleNotFoundError: No module named 'mmcv._ext'", 'without its compiled ops', '--no-binary onedl-mmcv'),
+    ('ImportError: /site-packages/mmcv/_ext.so: undefined symbol: _ZN3c10', 'another torch', 'export SDA_COMPILED_OPS=0'),
+    ("ModuleNotFoundError: No module named 'mmcv._ext'", 'has no compiled operators', 'import sparse_dense_attacks before'),
+    ("ModuleNotFoundError: No module named 'sparse_dense_attacks'", 'not installed', 'pip install --no-deps -e'),
     ('RuntimeError: operator torchvision::nms does not exist', 'torchvision was built', 'same release'),
     ("ModuleNotFoundError: No module named 'pkg_resources'", 'setuptools', 'setuptools<81'),
     ("ModuleNotFoundError: No module named 'ftfy'", 'mmsegmentation', 'ftfy regex'),
     ('AssertionError: MMCV==2.3.6 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.', 'accept', 'onedl'),
     ('AttributeError: `np.sctypes` was removed in the NumPy 2.0 release', 'numpy 2', 'imaug'),
     ('ImportError: libGL.so.1: cannot open shared object file', 'libGL', 'opencv-python-headless'),
-    ('killed by signal 11', 'crashed', 'make clean env'),
+    ('killed by signal 11', 'crashed', 'export SDA_COMPILED_OPS=0'),
     ('ValueError: something new', 'something new', 'make clean env'),
 ])  # fmt: skip
 def test_failures_are_explained(doctor, machine, error, cause, fix):
@@ -113,8 +117,8 @@ def test_gpu_needs_cuda_ops(doctor, machine, monkeypatch):
     machine(ONEDL, 'AssertionError')
     assert doctor.gpu().status == 'ok'
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    assert doctor.gpu().status == 'fail'
-    monkeypatch.setattr(doctor, 'run_python', lambda code: '')
+    assert doctor.gpu().status == 'fail' and 'export SDA_COMPILED_OPS=0' in doctor.gpu().fix
+    monkeypatch.setattr(doctor, 'run_python', lambda code: ('', ''))
     assert doctor.gpu() == ('GPU', 'ok', 'Some GPU', '')
 
 
@@ -130,17 +134,20 @@ def test_old_python(doctor, monkeypatch):
 
 
 def test_run_python_reports_errors_and_crashes(doctor):
-    assert doctor.run_python('pass') == ''
-    assert doctor.run_python('1 / 0').endswith('ZeroDivisionError: division by zero')
-    assert doctor.run_python('raise SystemExit(3)') == 'exit status 3'
-    assert doctor.run_python('import os, signal; os.kill(os.getpid(), signal.SIGSEGV)') == 'killed by signal 11'
+    assert doctor.run_python('pass') == ('', '')
+    assert doctor.run_python('print("some warning"); print("plain")') == ('', 'plain')
+    assert doctor.run_python('1 / 0')[0].endswith('ZeroDivisionError: division by zero')
+    assert doctor.run_python('raise SystemExit(3)')[0] == 'exit status 3'
+    assert doctor.run_python('import os, signal; os.kill(os.getpid(), signal.SIGSEGV)')[0] == 'killed by signal 11'
 
 
 @pytest.mark.openmmlab
 def test_op_self_test_on_this_machine(doctor):
-    """The code that the self-tests run is right: it passes on the compiled ops of the environment under test."""
+    """The code that the self-tests run is right: it passes in the environment under test, and says whose operators these are."""
     pytest.importorskip('mmcv')
-    assert doctor.mmcv_ops().status == 'ok'
+    check = doctor.mmcv_ops()
+    assert check.status == 'ok'
+    assert doctor.OPS_IN_USE[compat.in_use()] in check.found
     assert doctor.torchvision_ops().status == 'ok'
 
 
