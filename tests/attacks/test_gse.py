@@ -1,5 +1,6 @@
 """GSE against a slow transcription of the published algorithm, step by step, and against its contract."""
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def run(attack, judge):
 
 def in_double(judge):
     scene = judge.scene
-    return Untargeted().objective(type(scene)(scene.model, scene.images.double(), scene.region, scene.keys, scene.labels))
+    return Untargeted().objective(replace(scene, images=scene.images.double()))
 
 
 # The algorithm

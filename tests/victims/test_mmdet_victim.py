@@ -476,7 +476,7 @@ def test_predictions_by_a_model_without_instances():
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(reference='predictions'), "reference = 'predictions'; did you mean 'prediction'"),
+    (dict(reference='predictions'), "reference = 'predictions'.*did you mean 'prediction'"),
     (dict(reference_thr=1), 'reference_thr = 1, expected')])
 def test_wrong_options(retinanet, options, message):
     with pytest.raises(InputError, match=message):
