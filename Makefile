@@ -4,6 +4,9 @@ PYTHON_ENV := .venv
 UPSTREAM_ENV := .venv-upstream
 COMPILED_ENV := .venv-compiled
 
+# The tests run on all cores, one thread each; in one process, for a debugger: make test PARALLEL= ARGS='--pdb tests/ops'
+PARALLEL := -n auto --dist worksteal
+
 # Trained weights and real images for development lie beside the checkout; without them the embedded demo serves.
 ifneq ($(wildcard ../shared/assets),)
 export SDA_ASSETS ?= $(abspath ../shared/assets)
@@ -15,16 +18,17 @@ attack: env  ## sparse attack on the embedded demo detector; more options: make 
 	$(PYTHON_ENV)/bin/python tools/attack.py configs/spgd_faster_rcnn.py $(ARGS)
 
 test: env  ## the whole test suite; a part of it: make test ARGS='tests/ops -m "not slow"'
-	$(PYTHON_ENV)/bin/python -m pytest $(ARGS)
+	$(PYTHON_ENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-upstream: env-upstream  ## the same suite on the last open-mmlab releases
-	$(UPSTREAM_ENV)/bin/python -m pytest $(ARGS)
+	$(UPSTREAM_ENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-compiled: env-compiled  ## the same suite with mmcv's compiled operators, and ours compared with them
-	$(COMPILED_ENV)/bin/python -m pytest $(ARGS)
+	$(COMPILED_ENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
-lint: env
+lint: env  ## style, and the types of the package
 	$(PYTHON_ENV)/bin/python -m ruff check .
+	$(PYTHON_ENV)/bin/python -m mypy
 
 doctor: env  ## is the environment sound, and if not, what repairs it
 	$(PYTHON_ENV)/bin/python sparse_dense_attacks/cli/doctor.py
@@ -38,9 +42,9 @@ env-upstream:
 env-compiled:  ## needs a C++ compiler, and minutes
 	@tools/setup_env.sh onedl-compiled $(COMPILED_ENV)
 
-env-bench: env  ## adversarial-library beside it, for tools/benchmark.py; its dependency visdom builds with an older setuptools only
+env-bench: env  ## adversarial-library beside it, for tools/analysis_tools/benchmark.py; its dependency visdom builds with an older setuptools only
 	@$(PYTHON_ENV)/bin/python -m uv pip install --python $(PYTHON_ENV)/bin/python --constraints constraints.txt \
 		--build-constraints constraints-build.txt --editable .[bench]
 
 clean:  ## removes environments and caches of this checkout; results in work_dirs/ stay
-	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) $(COMPILED_ENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) $(COMPILED_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -32,8 +32,11 @@ class Registry:
     """Maps names to classes and builds them from config dicts.
 
     Example:
-        >>> ATTACKS.build(dict(type='SparsePGD', k=20))
-        >>> ATTACKS.build('sparse_pgd', k=20)
+        >>> ATTACKS.build(dict(type='SparsePGD', k=20)) == ATTACKS.build('sparse_pgd', k=20)
+        True
+        >>> ATTACKS.build('sparse_gpd')
+        Traceback (most recent call last):
+        sparse_dense_attacks.errors.InputError: unknown attack 'sparse_gpd': did you mean 'SparsePGD'?
     """
 
     def __init__(self, name: str):

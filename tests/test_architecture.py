@@ -1,4 +1,4 @@
-"""The import rules of DESIGN.md section 2, read from the source."""
+"""The import rules of docs/architecture.md, "Import rules", read from the source."""
 import ast
 import subprocess
 import sys
@@ -20,6 +20,13 @@ MAY_IMPORT = {  # of this package
     'objectives': {'objectives', 'ops', 'types', 'registry', 'errors', 'checks'},
     'models': {'models'}, 'types': set(), 'errors': set(), 'registry': {'errors'}, 'checks': {'errors', 'registry'},
 }
+OUTSIDE = {  # what rooms beside the core may import of other packages, and of this one
+    'results': ({'torch', 'numpy', 'PIL'}, {'results', 'types', 'errors'}),
+    'evaluation': ({'torch', 'numpy', 'scipy', 'matplotlib'}, {'evaluation', 'results', 'ops', 'errors'}),
+    'testing': ({'torch'}, {'testing', 'victims', 'objectives', 'types', 'errors'}),
+    'compat': ({'torch', 'torchvision', 'mmcv'}, {'compat', 'errors'}),
+}
+RUNNER = ('engine', 'cli')  # who knows mmengine's Runner
 
 
 def imports(source: str, module: str) -> set[str]:
@@ -72,7 +79,26 @@ def test_model_libraries_are_known_to_victims_and_mmengine_to_engine(path):
         assert not tops & MODEL_LIBRARIES
     if part_of(path) not in ('engine', 'cli', 'demo'):
         assert 'mmengine' not in tops or (part_of(path) == 'victims' and tops & MODEL_LIBRARIES), 'a mere torch victim needs none'
-        assert not any(name.startswith('mmengine.runner') for name in imports_of(path))
+    if part_of(path) not in RUNNER:
+        assert not any(f'{name}.'.startswith('mmengine.runner.') for name in imports_of(path))
+
+
+@pytest.mark.parametrize('path', [p for p in FILES if part_of(p) in OUTSIDE], ids=relative)
+def test_rooms_beside_the_core_import_what_they_need_only(path):
+    others, ours = OUTSIDE[part_of(path)]
+    for name in imports_of(path):
+        top, _, inside = name.partition('.')
+        if top == NAME:
+            assert any(f'{inside}.'.startswith(f'{allowed}.') for allowed in ours), name
+        else:
+            assert top in others or top in sys.stdlib_module_names, name
+
+
+def test_every_room_has_a_rule():
+    """A new folder is either held to a list of imports, or named here."""
+    free = {'victims', 'engine', 'cli', 'demo'}  # model libraries and mmengine, see the tests above
+    rooms = {p.name for p in PACKAGE.iterdir() if (p / '__init__.py').is_file()}
+    assert rooms <= free | MAY_IMPORT.keys() | OUTSIDE.keys()
 
 
 @pytest.mark.parametrize('path', [p for p in FILES if part_of(p) == 'victims'], ids=relative)

@@ -57,7 +57,7 @@ def write_crops(root: str | Path, split: str, count: int, seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, annotation in objects.items():
         with Image.open(root / split / scenes['images'][annotation['image_id']]['file_name']) as scene:
-            crop = scene.resize((SIDE, SIDE), Image.BICUBIC, window(annotation['bbox'], scene.size))
+            crop = scene.resize((SIDE, SIDE), Image.Resampling.BICUBIC, window(annotation['bbox'], scene.size))
         write_whole(folder / name, crop.save, format='PNG')
     items = [dict(img_path=name, gt_label=a['category_id'] - 1) for name, a in objects.items()]
     document = dict(info=info, metainfo=dict(classes=CLASSES), data_list=items)

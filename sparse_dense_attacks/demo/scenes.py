@@ -187,7 +187,9 @@ def _arrange(rng, size: tuple[int, int]) -> tuple[list[_Sprite], np.ndarray]:
     outside the picture, is drawn anew.
     """
     height, width = size
-    wanted, sprites, totals = rng.integers(2, 7), [], []
+    wanted = rng.integers(2, 7)
+    sprites: list[_Sprite] = []
+    totals: list[int] = []
     owner = np.full(size, -1)
     while len(sprites) < wanted:
         label = int(rng.integers(len(CLASSES)))
@@ -237,7 +239,7 @@ def _noise(rng, size: tuple[int, int], cells: int) -> np.ndarray:
     """Smooth noise in about [-1, 1], (H, W), with `cells` bumps along the shorter side."""
     height, width = (max(2, cells * edge // min(size)) for edge in size)
     grid = Image.fromarray(rng.uniform(-1, 1, (height, width)).astype(np.float32))
-    return np.asarray(grid.resize(size[::-1], Image.BICUBIC), np.float64)
+    return np.asarray(grid.resize(size[::-1], Image.Resampling.BICUBIC), np.float64)
 
 
 def _background(rng, size: tuple[int, int]) -> np.ndarray:
@@ -284,7 +286,7 @@ def _clutter(rng, canvas: np.ndarray) -> np.ndarray:
         else:
             for x, y in centre + rng.normal(0, reach, (12, 2)):
                 pen.ellipse([x - scale, y - scale, x + scale, y + scale], ink)
-    layer = np.asarray(sheet.resize((width, height), Image.BOX), np.float64) / 255
+    layer = np.asarray(sheet.resize((width, height), Image.Resampling.BOX), np.float64) / 255
     return canvas + layer[..., 3:] * (layer[..., :3] - canvas)
 
 
@@ -310,7 +312,8 @@ def write_coco(root: str | Path, split: str, count: int, seed: int) -> Path:
         annotation_file.unlink(missing_ok=True)  # a set that is being replaced must not look complete
     for folder in (*folders, annotation_file.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for index, name in enumerate(names):
         scene = make_scene(seed, index)
         for folder, array in zip(folders, (scene.image, scene.mask), strict=True):

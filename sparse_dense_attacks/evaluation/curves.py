@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ['draw_curves', 'draw_validations', 'success_at']
 
 
-def success_at(budgets: Sequence[int], sizes: Sequence[int], success: Sequence[bool]) -> np.ndarray:
+def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int], success: Sequence[bool]) -> np.ndarray:
     """Share of images that are broken within each budget.
 
     An image broken with n changes is broken with every budget of at least n, so the results of one minimum attack, or of a

@@ -17,8 +17,15 @@ __all__ = ['Patch', 'Pattern']
 class Pattern(Kernel):
     """Groups are all placements of a binary pattern, its top left corner at multiples of ``stride``, wholly inside the region.
 
-    Subclasses give ``stride`` and ``pattern``, (height, width) bool on the CPU.
+    Attributes:
+        stride: pixels from one placement to the next.
     """
+    stride: int
+
+    @property
+    def pattern(self) -> Tensor:
+        """(height, width) bool on the CPU; subclasses say which."""
+        raise NotImplementedError
 
     def __post_init__(self):
         check_int(self, 'stride')

@@ -10,11 +10,11 @@ __all__ = ['gaussian_blur', 'image_extent', 'reflected_index', 'windows_changed'
 
 def image_extent(region: Tensor) -> tuple[Tensor, Tensor]:
     """Height and width, both (B,) int64, of the smallest top-left rectangle that holds each image's region (B, 1, H, W)."""
-    return _last(region.any(3)[:, 0]), _last(region.any(2)[:, 0])
+    return _extent(region.any(3)[:, 0]), _extent(region.any(2)[:, 0])
 
 
-def _last(used: Tensor) -> Tensor:
-    """One past the last True of each row of (B, N) bool: (B,) int64."""
+def _extent(used: Tensor) -> Tensor:
+    """(B,) int64, one past the last True of each row of a mask (B, N)."""
     return (used * torch.arange(1, used.shape[1] + 1, device=used.device)).amax(1)
 
 

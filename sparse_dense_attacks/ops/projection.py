@@ -37,21 +37,21 @@ def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = N
         missing = [key for key in keys if key not in k]
         if missing:
             raise InputError(f'k has no entry for image {missing[0]}; it names {len(k)} images')
-        k = torch.tensor([k[key] for key in keys], dtype=torch.int64, device=region.device)
+        counts = torch.tensor([k[key] for key in keys], dtype=torch.int64, device=region.device)
     else:
-        k = torch.full_like(room, k)
-    short = ((room > 0) & (room < k)).nonzero()[:, 0].tolist()
+        counts = torch.full_like(room, k)
+    short = ((room > 0) & (room < counts)).nonzero()[:, 0].tolist()
     for b in short:
         there = region[b].numel()
-        if k[b] > there:
-            raise InputError(f'k = {int(k[b])} {unit}, but image {keys[b]} has only {there}; '
+        if counts[b] > there:
+            raise InputError(f'k = {int(counts[b])} {unit}, but image {keys[b]} has only {there}; '
                              'lower k or make it a share')
     if short:
         names = ', '.join(f'{int(room[b])} of {keys[b]}' for b in short[:5])
         more = ', ...' if len(short) > 5 else ''
         warnings.warn(f'fewer {unit} may change than k allows, so all of them: {names}{more}',
                       RuntimeWarning, stacklevel=2)
-    return k.minimum(room)
+    return counts.minimum(room)
 
 
 def top_k(scores: Tensor, k: Tensor, k_max: int) -> tuple[Tensor, Tensor]:

@@ -617,7 +617,7 @@ def test_cascade_gives_later_attacks_the_survivors_only():
 # Sparse-PGD step by step
 
 def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, alpha=0.25, beta=0.25, eps=1.0):
-    """ATTACKS.md 2.2 - 2.4 for one image, written from the text: full sorts, no batch, nothing in place. Image and redraws."""
+    """docs/attacks/sparse_pgd.md, "Steps", for one image: full sorts, no batch, nothing in place. Image and redraws."""
     x, rows = judge.images[row], torch.tensor([row])
     c, h, w = x.shape
     box = lambda p: torch.minimum(torch.maximum(p, -x), 1 - x)  # noqa: E731

@@ -37,8 +37,8 @@ def in_double(judge):
 # The algorithm
 
 def slow_gse(judge, row, mu, sigma, k_hat, q, iters, search_steps, averaging):
-    """ATTACKS.md 7.4 - 7.8 for one image in [-1, 1], written from the text: two forwards a step, one element at a time where it
-    is simpler, lambda by bisection, windows by enumeration. The image, the start values of lambda, and the successes."""
+    """docs/attacks/gse.md, "Steps", for one image in [-1, 1]: two forwards a step, one element at a time where it is simpler,
+    lambda by bisection, windows by enumeration. The image, the start values of lambda, and the successes."""
     x, rows = 2 * judge.images[row] - 1, torch.tensor([row])
     c, h, w_ = x.shape
 

@@ -1,60 +1,63 @@
-"""Known defects of the published codes (ATTACKS.md 0 to 9, and USER_ASKS.md), each with the test that shows it is not ours.
+"""Known defects of published codes, each with the test that shows it is not ours.
 
-General
-  0 pixels, elements and groups mixed up: test_attacks::test_budget_box_region_and_grid_are_kept.
-  0 a margin of 0 taken for a verdict: here test_at_a_tie_success_decides; test_objectives::test_untargeted_known_answers.
-  0, 4.7, 8.8 global generator used or seeded, training flags changed: test_attacks::test_no_trace_is_left.
-  1.7, 2.8, 8.8 device of the parameters, or written down: here test_core_texts_name_no_device; test_conformance::Flat has none.
-  1.7 l0 as float in one version: here test_counts_are_integers.
-  4.7 logits overwritten: here test_logits_are_not_written_to.
-  7.8, USER_ASKS 60, 62 tensors quadratic in the pixels or of all windows: here test_no_tensor_is_much_larger_than_the_batch.
-  USER_ASKS 61 graphs kept: test_attacks::test_no_graph_outlives_its_iteration.
-  USER_ASKS 15 to 20 success lost in 8 bits or JPEG: test_attacks::test_success_agrees_with_the_png, ..._is_what_rounding_keeps.
-  USER_ASKS 21, 24 the victim or the caller's data changed: test_attacks::test_no_trace_is_left.
+What ours do instead is in docs/attacks/README.md, "What every attack keeps", and on the pages of the attacks under
+"Differences from the published code".
 
-sigma-zero
-  1.1 targeted attacks return their input: here test_targets_are_reached.
-  1.4 a success that changes everything is never stored: test_sigma_zero::test_success_that_changes_everything_counts.
-  1.7 the threshold never adapts (Cinofix): test_sigma_zero::test_threshold_adapts.
-  1.7 the step size lags by one step (adv-lib): test_sigma_zero::test_every_step_is_the_published_one.
-  1.7 finished images move on: test_sigma_zero::test_budget_stops_an_image_at_its_first_result_within_it.
+General (docs/attacks/README.md)
+  pixels, elements and groups mixed up: test_attacks::test_budget_box_region_and_grid_are_kept.
+  a margin of 0 taken for a verdict: here test_at_a_tie_success_decides; test_objectives::test_untargeted_known_answers.
+  global generator used or seeded, training flags changed: test_attacks::test_no_trace_is_left.
+  device of the parameters, or written down: here test_core_texts_name_no_device; test_conformance::Flat has none.
+  l0 as float in one version: here test_counts_are_integers.
+  logits overwritten: here test_logits_are_not_written_to.
+  tensors quadratic in the pixels or of all windows: here test_no_tensor_is_much_larger_than_the_batch.
+  graphs kept: test_attacks::test_no_graph_outlives_its_iteration.
+  success lost in 8 bits or JPEG: test_attacks::test_success_agrees_with_the_png, ..._is_what_rounding_keeps.
+  the victim or the caller's data changed: test_attacks::test_no_trace_is_left.
 
-Sparse-PGD
-  2.3 ties where the sigmoid is 1: test_attacks::test_huge_mask_logits_do_not_break_the_mask.
-  2.7 the target is ignored: here test_targets_are_reached.
-  2.8 stagnation counted per batch: test_attacks::test_mask_is_drawn_anew_per_image_after_patience_unchanged_masks.
-  2.8 a stale gradient meets a new mask: test_attacks::test_no_stale_gradient_meets_a_new_mask.
-  2.8 a batch of misclassified images is attacked: test_conformance::test_batch_of_misclassified_images_costs_one_look.
-  2.8 squeezed batches of one: test_conformance::test_alone_as_in_a_batch_of_equal_dimensions, test_attacks::test_odd_shapes.
-  2.8, USER_ASKS 82 pixels counted by channel sums: here test_changes_that_cancel_are_counted; test_ops.
-  2.8 results as long as the last active set: test_attacks::test_odd_shapes, test_misclassified_images_come_back_untouched.
-  3.4 strides that leave a rest: test_kernels::test_expansion_and_correlation_are_the_naive_loops.
-  3.4 height or width 1 takes the other mode: here test_thin_images_have_rows_and_columns; test_kernels.
-  3.4 fresh masks are not seeded: here test_fresh_masks_of_groups_are_seeded.
+sigma-zero (docs/attacks/sigma_zero.md)
+  targeted attacks return their input: here test_targets_are_reached.
+  a success that changes everything is never stored: test_sigma_zero::test_success_that_changes_everything_counts.
+  the threshold never adapts (Cinofix): test_sigma_zero::test_threshold_adapts.
+  the step size lags by one step (adv-lib): test_sigma_zero::test_every_step_is_the_published_one.
+  finished images move on: test_sigma_zero::test_budget_stops_an_image_at_its_first_result_within_it.
 
-Sparse-RS
-  4.1 the best failed candidate is dropped: test_sparse_rs::test_failed_images_keep_their_best_candidate.
-  4.3 the last place of a patch is out of reach: here test_patches_reach_every_pixel.
-  4.3 square images and three channels only: test_sparse_rs::test_odd_shapes.
-  4.7 positions shared by the batch: test_sparse_rs::test_images_do_not_share_positions.
-  5 counts instead of images from the cascade: test_auto::test_stages_tell_who_broke_it_and_survivors_only_are_attacked.
-  7.10 black only (a copy elsewhere): here test_all_corners_of_the_colour_cube_are_tried.
-  7.10 endless where one pixel has the colour already: here test_single_pixels_at_a_corner_of_the_cube_end.
+Sparse-PGD (docs/attacks/sparse_pgd.md, docs/attacks/structured_sparse_pgd.md)
+  ties where the sigmoid is 1: test_attacks::test_huge_mask_logits_do_not_break_the_mask.
+  the target is ignored: here test_targets_are_reached.
+  stagnation counted per batch: test_attacks::test_mask_is_drawn_anew_per_image_after_patience_unchanged_masks.
+  a stale gradient meets a new mask: test_attacks::test_no_stale_gradient_meets_a_new_mask.
+  a batch of misclassified images is attacked: test_conformance::test_batch_of_misclassified_images_costs_one_look.
+  squeezed batches of one: test_conformance::test_alone_as_in_a_batch_of_equal_dimensions, test_attacks::test_odd_shapes.
+  pixels counted by channel sums: here test_changes_that_cancel_are_counted; test_ops.
+  results as long as the last active set: test_attacks::test_odd_shapes, test_misclassified_images_come_back_untouched.
+  strides that leave a rest: test_kernels::test_expansion_and_correlation_are_the_naive_loops.
+  height or width 1 takes the other mode: here test_thin_images_have_rows_and_columns; test_kernels.
+  fresh masks are not seeded: here test_fresh_masks_of_groups_are_seeded.
 
-GSE
-  7.2 the prox overwrites its input, NaN gradients: test_prox::test_prox_takes_one_weight_..., test_prox_has_a_finite_gradient.
-  7.4 doubling without end on NaN: test_conformance::test_bad_output_fails_one_image_at_once_and_no_other.
-  7.6 a blurred mask compared with 1: test_prox::test_blur_is_zero_exactly_beyond_two_pixels.
-  7.10 PGD0's projection keeps the wrong pixels: test_ops::test_pgd0_projection_is_the_nearest_point_of_all_pixel_sets.
-  7.10 square images only: the tests' images are 5 x 7, 10 x 9, 6 x 8.
+Sparse-RS (docs/attacks/sparse_rs.md), its copies, and the cascade (docs/attacks/sparse_auto_attack.md)
+  the best failed candidate is dropped: test_sparse_rs::test_failed_images_keep_their_best_candidate.
+  the last place of a patch is out of reach: here test_patches_reach_every_pixel.
+  square images and three channels only: test_sparse_rs::test_odd_shapes.
+  positions shared by the batch: test_sparse_rs::test_images_do_not_share_positions.
+  counts instead of images from the cascade: test_sparse_auto_attack::test_stages_tell_who_broke_it_and_survivors_only_are_attacked.
+  black only (a copy elsewhere): here test_all_corners_of_the_colour_cube_are_tried.
+  endless where one pixel has the colour already: here test_single_pixels_at_a_corner_of_the_cube_end.
 
-WI-FGSM
-  8.2 gradients of I-FGSM add up: here test_wi_fgsm_step_by_step.
-  8.2 a failed dense attack points the wrong way: test_wi_fgsm::test_failed_dense_attack_still_leads_to_success.
-  8.5 first weights negative, first candidate out of the box: test_wi_fgsm::test_every_candidate_keeps_box_and_region.
-  8.6 frozen ends of the box: test_wi_fgsm::test_values_at_the_ends_of_the_box_are_frozen_unless_the_bound_is_one_sided.
-  8.7 the l0 norm has no gradient: here test_wi_fgsm_step_by_step; test_wi_fgsm::test_gradient_is_that_of_the_smooth_count.
-  8.8 no batches, silently wrong where B = H: test_conformance::test_alone_as_in_a_batch_of_equal_dimensions.
+GSE (docs/attacks/gse.md), and the PGD0 beside it (docs/attacks/pgd0.md)
+  the prox overwrites its input, NaN gradients: test_prox::test_prox_takes_one_weight_..., test_prox_has_a_finite_gradient.
+  doubling without end on NaN: test_conformance::test_bad_output_fails_one_image_at_once_and_no_other.
+  a blurred mask compared with 1: test_prox::test_blur_is_zero_exactly_beyond_two_pixels.
+  PGD0's projection keeps the wrong pixels: test_ops::test_pgd0_projection_is_the_nearest_point_of_all_pixel_sets.
+  square images only: the tests' images are 5 x 7, 10 x 9, 6 x 8.
+
+WI-FGSM (docs/attacks/wi_fgsm.md)
+  gradients of I-FGSM add up: here test_wi_fgsm_step_by_step.
+  a failed dense attack points the wrong way: test_wi_fgsm::test_failed_dense_attack_still_leads_to_success.
+  first weights negative, first candidate out of the box: test_wi_fgsm::test_every_candidate_keeps_box_and_region.
+  frozen ends of the box: test_wi_fgsm::test_values_at_the_ends_of_the_box_are_frozen_unless_the_bound_is_one_sided.
+  the l0 norm has no gradient: here test_wi_fgsm_step_by_step; test_wi_fgsm::test_gradient_is_that_of_the_smooth_count.
+  no batches, silently wrong where B = H: test_conformance::test_alone_as_in_a_batch_of_equal_dimensions.
 """
 import ast
 from dataclasses import replace
@@ -219,7 +222,7 @@ def test_single_pixels_at_a_corner_of_the_cube_end(attack, value, c):
 # WI-FGSM
 
 def slow_wi_fgsm(judge, row, attack, rng):
-    """ATTACKS.md 8.2 - 8.5 for one image, from the text, autograd through all of J. The best image and all candidates."""
+    """The steps of docs/attacks/wi_fgsm.md for one image, autograd through all of J. The best image and all candidates."""
     x, rows, shown = judge.images[row], torch.tensor([row]), []
 
     def look(z):

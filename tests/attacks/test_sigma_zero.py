@@ -81,7 +81,7 @@ def test_one_element_that_flips_the_class_is_found(unit):
 
 
 def slow_sigma_zero(judge, row, steps, eta0=1.0, sigma=1e-3, tau0=0.3, t=0.01):
-    """ATTACKS.md 1.4 for one image, written from the text with torch's own optimiser and autograd through everything."""
+    """docs/attacks/sigma_zero.md, "Steps", for one image, with torch's own optimiser and autograd through everything."""
     x, rows = judge.images[row:row + 1], torch.tensor([row])
     delta = torch.zeros_like(x, requires_grad=True)
     optimiser = torch.optim.Adam([delta], lr=eta0)

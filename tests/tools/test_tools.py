@@ -103,7 +103,7 @@ def columns(success, l0):
 
 
 def test_benchmark_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
-    benchmark, measured = tool('benchmark'), []
+    benchmark, measured = tool('strength'), []
 
     def measure(one):
         measured.append(one)
@@ -124,7 +124,7 @@ def test_benchmark_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
 def test_failures_count_as_infinitely_many_in_the_median_and_not_in_the_mean():
     console = Console(width=200, record=True, file=io.StringIO())
     rows = {'half': columns([True, False, False], [3, 0, 0]), 'most': columns([True, True, False], [4, 6, 0])}
-    tool('benchmark').show(console, rows, '')
+    tool('strength').show(console, rows, '')
     half, most = (line.split('│')[1:-1] for line in console.export_text().splitlines() if 'half' in line or 'most' in line)
     assert [cell.strip() for cell in half[1:5]] == ['0.333', '0.333', 'inf', '3']
     assert [cell.strip() for cell in most[1:5]] == ['0.667', '0.667', '6', '5']
@@ -132,7 +132,7 @@ def test_failures_count_as_infinitely_many_in_the_median_and_not_in_the_mean():
 
 def test_the_bare_loop_does_the_passes_of_the_attack():
     """Every image is counted that goes forward without a graph, forward with one, and back; the time lost on repetitions too."""
-    watched = tool('benchmark').Watched(Linear(torch.ones(1, 4, 4), -99.))
+    watched = tool('stopwatch').Watched(Linear(torch.ones(1, 4, 4), -99.))
     result = attack(watched, torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), PGD0(k=2, steps=9))
     shown = watched.images
     assert shown['forward'] + shown['look'] == result.forwards.sum() + 1 + 2 * 3  # to count the classes and to judge
@@ -142,12 +142,13 @@ def test_the_bare_loop_does_the_passes_of_the_attack():
 
 def test_training_is_compared_with_as_many_plain_iterations(tmp_path, monkeypatch, capsys):
     benchmark, asked = tool('benchmark'), []
+    import training_time  # the module that benchmark found beside it
 
     def seconds(model, iterations, hooks, work_dir):
         asked.append([(hook['loss'], hook['attack']['steps'], hook['attack']['early_stop']) for hook in hooks])
         return {'plain': 0.1, 'sAT': 0.66, 'sTRADES': 0.9}[hooks[0]['loss'] if hooks else 'plain']
 
-    monkeypatch.setattr(benchmark, 'training_seconds', seconds)
+    monkeypatch.setattr(training_time, 'training_seconds', seconds)
     benchmark.run(['training', '--steps', '5', '--rounds', '1', '--out', str(tmp_path)])
     assert asked == [[], [('sAT', 5, False)], [('sTRADES', 5, False)]]
     lines = [[cell.strip() for cell in line.split('│')[1:5]] for line in capsys.readouterr().out.splitlines()]
@@ -157,11 +158,11 @@ def test_training_is_compared_with_as_many_plain_iterations(tmp_path, monkeypatc
 
 def test_training_iterations_are_timed(tmp_path, monkeypatch):
     """The clock is read after each of three iterations, of which the first is not counted."""
-    benchmark, clock = tool('benchmark'), iter(range(0, 100, 7))
+    training_time, clock = tool('training_time'), iter(range(0, 100, 7))
     monkeypatch.chdir(TOOLS.parents[1])
-    monkeypatch.setattr(benchmark, '_now', lambda: next(clock))
+    monkeypatch.setattr(training_time.stopwatch, 'now', lambda: next(clock))
     hook = dict(type='AdversarialTrainingHook', goal='untargeted', attack=dict(type='RandomPixels', k=1, steps=1))
-    assert benchmark.training_seconds('resnet18', 2, [hook], tmp_path) == 7 and next(clock) == 21
+    assert training_time.training_seconds('resnet18', 2, [hook], tmp_path) == 7 and next(clock) == 21
 
 
 @pytest.fixture
@@ -223,6 +224,15 @@ def test_masked_gradients_are_noticed(robustness, shares, said):
     assert robustness.verdict(*shares) == said
 
 
+def test_attacks_are_chosen_from_one_table():
+    """Only suites.py builds attacks; the others name what they take, and the grid wraps some."""
+    wrapped = {'grid.py': {'ASLOAddOn', 'BudgetSearch', 'SparseRS'}}
+    for path in TOOLS.glob('*.py'):
+        calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        built = {call.id for call in calls if isinstance(call, ast.Name) and call.id in ATTACKS}
+        assert path.name == 'suites.py' or built <= wrapped.get(path.name, set()), path
+
+
 @pytest.mark.real
 @pytest.mark.skipif('SDA_ASSETS' not in os.environ, reason='SDA_ASSETS is not set: no CIFAR-10 weights and images')
 def test_benchmark_on_real_weights(tmp_path):
@@ -239,8 +249,9 @@ def test_benchmark_on_real_weights(tmp_path):
 def test_budgets_on_real_weights(tmp_path, monkeypatch, capsys, model):
     """Two attacks on one image; a result over the budget counts as the clean image."""
     budgets = tool('budgets')
-    monkeypatch.setattr(budgets, 'suite', lambda k, *_: dict(PGD0=PGD0(k=k, steps=2, early_stop=False)))
-    monkeypatch.setattr(budgets, 'minimum_suite', lambda steps, _: dict(ASLO=ASLO(steps=steps)))
+    monkeypatch.setattr(budgets, 'budget_suite',
+                        lambda k, *_, early_stop: dict(PGD0=PGD0(k=k, steps=2, early_stop=False)))
+    monkeypatch.setattr(budgets, 'fewest_suite', lambda task, steps: dict(ASLO=ASLO(steps=steps)))
     if model == 'deeplabv3':
         monkeypatch.setattr(budgets, 'load_voc', lambda count: tool('assets').load_voc(count, long_side=129))
     budgets.run([model, '--images', '1', '--steps', '3', '--shares', '0.0001', '0.1', '--out', str(tmp_path)])

@@ -19,7 +19,10 @@ def load_model(name: str) -> nn.Module:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     builders = dict(squeezenet=module.squeezenet, deeplabv3=module.voc_segmenter)
-    model = builders[name]() if name in builders else module.cifar_resnet(int(name.removeprefix('resnet')))
+    if name in builders:
+        model = builders[name]()
+    else:
+        model = module.cifar_resnet(int(name.removeprefix('resnet')))
     return model.requires_grad_(False)
 
 
@@ -30,7 +33,7 @@ def load_cifar() -> tuple[Tensor, Tensor]:
 
 
 def load_nips17(count: int) -> tuple[Tensor, Tensor]:
-    """The first images (count, 3, 224, 224) in [0, 1] of the NIPS 2017 set, and labels counted from 0."""
+    """The first images (count, 3, 224, 224) in [0, 1] of NIPS 2017, and labels counted from 0."""
     root = _root() / 'nips17'
     with (root / 'images.csv').open(newline='') as file:
         rows = list(csv.DictReader(file))[:count]
@@ -39,7 +42,10 @@ def load_nips17(count: int) -> tuple[Tensor, Tensor]:
 
 
 def load_voc(count: int, long_side: int = 513) -> list[tuple[Tensor, Tensor]]:
-    """The first COCO images with VOC masks: each (1, 3, H, W) in [0, 1] with labels (1, H, W), 255 where none is known."""
+    """The first COCO images with VOC masks.
+
+    Each is an image (1, 3, H, W) in [0, 1] with labels (1, H, W), 255 where none is known.
+    """
     root, found = _root() / 'coco', []
     for path in sorted((root / 'voc21_masks').glob('*.png'))[:count]:
         with Image.open(path) as mask:
@@ -59,5 +65,6 @@ def _picture(path: Path, size: tuple[int, int]) -> Tensor:
 def _root() -> Path:
     root = Path(os.environ.get('SDA_ASSETS', 'data'))
     if not (root / 'models.py').is_file():
-        raise InputError(f'{root}/models.py not found: set SDA_ASSETS to the folder with the weights and images')
+        raise InputError(f'{root}/models.py not found: set SDA_ASSETS to the folder with the '
+                         'weights and images')
     return root

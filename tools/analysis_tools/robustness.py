@@ -1,11 +1,13 @@
-"""Train the demo models adversarially, attack them, and write docs/robustness.md: plain against sAT against sTRADES.
+"""Train the demo models adversarially, attack them, and write docs/robustness.md.
 
     python tools/analysis_tools/robustness.py
 
-Trains what work_dirs/ does not hold yet (70 minutes of CPU time) and measures what work_dirs/robustness does not hold yet (about
-as long), so that it goes on where it was stopped.
+Plain training against sAT against sTRADES. Trains what work_dirs/ does not hold yet (70 minutes of
+CPU time) and measures what work_dirs/robustness does not hold yet (about as long), so that it goes
+on where it was stopped.
 """
 import argparse
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -14,14 +16,17 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
+from suites import budget_suite
 
-from sparse_dense_attacks import ATTACKS, InputError
+from sparse_dense_attacks import Attack, InputError
 from sparse_dense_attacks.cli.attack import prepare
 from sparse_dense_attacks.cli.common import main
 from sparse_dense_attacks.cli.train import train_from_command_line
+from sparse_dense_attacks.evaluation import markdown_table
 from sparse_dense_attacks.results import describe, file_digest
 
 TRAININGS = ('plain', 'sAT', 'sTRADES')
+PIXELS = 128 * 160  # of a demo scene
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Subject:
     Attributes:
         title: what it is called.
         metric: of its evaluator.
-        broken: the metric of the attack that says which share of images, objects or pixels is broken.
+        broken: the attack's metric that says which share of images, objects or pixels is broken.
         pixels: of an image.
         budgets: in pixels; the middle one is the evaluation budget.
         steps: of Sparse-PGD, twice those in training, and at least ten times.
@@ -43,44 +48,53 @@ class Subject:
     budgets: tuple[int, int, int]
     steps: tuple[int, int]
 
-    def show(self, value: float) -> str:
-        return f'{value:.3f}' if self.metric.startswith('coco/') else f'{value:.1f}'  # the others are per cent
+    @property
+    def in_parts(self) -> bool:
+        """Whether an image falls in parts, so that more of it can always be broken."""
+        return self.broken != 'attack/success_rate'
 
-    def attacks(self, queries: int) -> dict[str, dict]:
+    def show(self, value: float) -> str:
+        """A metric as the tables have it; all but COCO's are per cent."""
+        return f'{value:.3f}' if self.metric.startswith('coco/') else f'{value:.1f}'
+
+    def attacks(self, queries: int) -> dict[str, Attack]:
         """What is measured, by name."""
-        stops = self.broken == 'attack/success_rate'  # of an image that falls in parts, more can always be broken
         k, (short, long) = self.budgets[1], self.steps
 
-        def spgd(k, steps, gradient='projected') -> dict:
-            return dict(type='SparsePGD', k=k, steps=steps, gradient=gradient, early_stop=stops)
+        def suite(k: int, steps: int, stop: bool = not self.in_parts) -> dict[str, Attack]:
+            return budget_suite(k, steps, queries, early_stop=stop)
 
-        whole = {f'budget {k}': dict(type='SparseAutoAttack', k=k, steps=long, queries=queries) for k in self.budgets}
-        modes = {f'budget {k} {gradient}': spgd(k, long, gradient)
-                 for k in self.budgets for gradient in ('projected', 'unprojected')}
-        return {
-            **(whole if stops else modes),
-            'short projected': spgd(k, short),
-            'short unprojected': spgd(k, short, 'unprojected'),
-            'long projected': spgd(k, long),
-            'long unprojected': spgd(k, long, 'unprojected'),
-            'Sparse-RS': dict(type='SparseRS', k=k, steps=queries, early_stop=stops),
-            'every pixel': dict(spgd(self.pixels, 10 * long), early_stop=True),
-        }
+        found = {}
+        for budget in self.budgets:
+            attacks = suite(budget, long)
+            if self.in_parts:
+                found[f'budget {budget} projected'] = attacks['SparsePGD']
+                found[f'budget {budget} unprojected'] = attacks['SparsePGD unprojected']
+            else:
+                found[f'budget {budget}'] = attacks['SparseAutoAttack']
+        for name, steps in (('short', short), ('long', long)):
+            attacks = suite(k, steps)
+            found[f'{name} projected'] = attacks['SparsePGD']
+            found[f'{name} unprojected'] = attacks['SparsePGD unprojected']
+        found['Sparse-RS'] = suite(k, long)['SparseRS']
+        found['every pixel'] = suite(self.pixels, 10 * long, stop=True)['SparsePGD']
+        return found
 
 
 SUBJECTS = {
-    'resnet18': Subject('Classifier: ResNet-18, accuracy', 'accuracy/top1', 'attack/success_rate', 64 * 64, (10, 20, 40),
-                        (20, 100)),
-    'faster_rcnn': Subject('Detector: Faster R-CNN, bbox_mAP_50', 'coco/bbox_mAP_50', 'attack/share_pooled', 128 * 160,
-                           (102, 204, 409), (10, 100)),
-    'semantic_fpn': Subject('Segmenter: Semantic FPN, mIoU', 'mIoU', 'attack/share_pooled', 128 * 160, (204, 409, 819),
-                            (10, 100)),
+    'resnet18': Subject('Classifier: ResNet-18, accuracy', 'accuracy/top1', 'attack/success_rate',
+                        64 * 64, (10, 20, 40), (20, 100)),
+    'faster_rcnn': Subject('Detector: Faster R-CNN, bbox_mAP_50', 'coco/bbox_mAP_50',
+                           'attack/share_pooled', PIXELS, (102, 204, 409), (10, 100)),
+    'semantic_fpn': Subject('Segmenter: Semantic FPN, mIoU', 'mIoU', 'attack/share_pooled',
+                            PIXELS, (204, 409, 819), (10, 100)),
 }
 
 
 def run(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('models', nargs='*', metavar='MODEL', help=f'of {", ".join(SUBJECTS)}; default: all')
+    parser.add_argument('models', nargs='*', metavar='MODEL',
+                        help=f'of {", ".join(SUBJECTS)}; default: all')
     parser.add_argument('--images', type=int, default=32, help='scenes of detector and segmenter')
     parser.add_argument('--objects', type=int, default=253, help='of the classifier')
     parser.add_argument('--queries', type=int, default=500, help='of Sparse-RS')
@@ -97,33 +111,49 @@ def run(argv: list[str] | None = None) -> None:
 
 
 def measure(name: str, training: str, args: argparse.Namespace) -> dict:
-    """The metrics of every attack on a model that was trained in this way, and its training time in seconds."""
+    """The metrics of every attack on a model trained in this way, and the training's seconds."""
     weights, seconds = trained(name, training, args.work_dirs)
     images = args.objects if name == 'resnet18' else args.images
-    results, measured = {}, {}  # some attacks answer two questions
+    results: dict[str, dict] = {}
+    measured: dict[Attack, dict] = {}  # some attacks answer two questions
     for attack_name, attack in SUBJECTS[name].attacks(args.queries).items():
-        if repr(attack) in measured:
-            results[attack_name] = measured[repr(attack)]
-            continue
-        folder = args.work_dirs / 'robustness' / name / training / attack_name.replace(' ', '_')
-        begun = same_run(folder, attack, weights)
-        metrics = json.loads((folder / 'metrics.json').read_text()) if begun and (folder / 'metrics.json').is_file() else {}
-        if metrics.get('attack/images') != images:
-            metrics = prepare([
-                f'configs/spgd_{name}.py', '--checkpoint', str(weights), '--work-dir', str(folder), '--limit', str(images),
-                *(['--resume'] if begun else []), '--cfg-options', 'attack._delete_=True', 'pictures=1',
-                *(f'attack.{key}={value}' for key, value in attack.items()),
-            ]).test()
-        results[attack_name] = measured[repr(attack)] = metrics
+        if attack not in measured:
+            part = f'{name}/{training}/{attack_name.replace(" ", "_")}'
+            folder = args.work_dirs / 'robustness' / part
+            measured[attack] = attacked(f'configs/spgd_{name}.py', attack, weights, folder, images)
+        results[attack_name] = measured[attack]
     return dict(attacks=results, seconds=seconds)
 
 
-def same_run(folder: Path, attack: dict, weights: Path) -> bool:
+def attacked(config: str, attack: Attack, weights: Path, folder: Path, images: int) -> dict:
+    """The metrics of a run; one that was begun goes on, one that was finished is read."""
+    begun = same_run(folder, attack, weights)
+    if begun and (folder / 'metrics.json').is_file():
+        metrics = json.loads((folder / 'metrics.json').read_text())
+        if metrics.get('attack/images') == images:
+            return metrics
+    return prepare([
+        config, '--checkpoint', str(weights), '--work-dir', str(folder), '--limit', str(images),
+        *(['--resume'] if begun else []), '--cfg-options', 'attack._delete_=True', 'pictures=1',
+        f'attack.type={type(attack).__name__}',
+        *(f'attack.{key}={value}' for key, value in settings(attack).items()),
+    ]).test()
+
+
+def settings(attack: Attack) -> dict:
+    """The budget of an attack, and what differs from its class's defaults."""
+    values = {field.name: getattr(attack, field.name) for field in dataclasses.fields(attack)}
+    defaults = {field.name: field.default for field in dataclasses.fields(attack)}
+    return {name: value for name, value in values.items()
+            if name == 'k' or value != defaults[name]}
+
+
+def same_run(folder: Path, attack: Attack, weights: Path) -> bool:
     """Whether the folder holds a run of this attack on these weights, finished or not."""
     if not (folder / 'run.json').is_file():
         return False
     identity = json.loads((folder / 'run.json').read_text())['identity']
-    described = json.loads(json.dumps(describe(ATTACKS.build(attack))))
+    described = json.loads(json.dumps(describe(attack)))
     return (identity['attack'], identity['weights']) == (described, file_digest(str(weights)))
 
 
@@ -145,41 +175,58 @@ def trained(name: str, training: str, work_dirs: Path) -> tuple[Path, float | No
 
 def page(found: dict, args: argparse.Namespace) -> str:
     """The results as markdown."""
-    sections = []
-    for name, trainings in found.items():
-        subject = SUBJECTS[name]
-        head = ['training', 'clean', *(f'{k} pixels ({k / subject.pixels:.2%})' for k in subject.budgets), 'training time']
-        rows = [[training, subject.show(clean(subject, result)),
-                 *(f'**{subject.show(value)}**' if k == subject.budgets[1] else subject.show(value)
-                   for k, value in robust(subject, result).items()),
-                 f'{result["seconds"] / 60:.0f} min' if result['seconds'] else '-'] for training, result in trainings.items()]
-        checks = ['training', f'{subject.steps[0]} iterations', f'{subject.steps[1]} iterations', 'Sparse-RS', 'every pixel',
-                  'gradients']
-        lines = []
-        for training, result in trainings.items():
-            shares = broken(subject, result)
-            lines.append([training, *(f'{share:.3f}' for share in shares), verdict(*shares)])
-        sections.append(f'## {subject.title}\n\n{table(head, rows)}\n'
-                        f'Are gradients masked? Share of the {"images" if name == "resnet18" else "objects or pixels"} that are '
-                        f'broken with {subject.budgets[1]} pixels:\n\n{table(checks, lines)}')
-    return HEAD.format(images=args.images, objects=args.objects, queries=args.queries) + '\n'.join(sections)
+    head = HEAD.format(images=args.images, objects=args.objects, queries=args.queries)
+    return head + '\n'.join(section(name, trainings) for name, trainings in found.items())
+
+
+def section(name: str, trainings: dict) -> str:
+    """What is left of the metric, and whether gradients are masked."""
+    subject = SUBJECTS[name]
+    budgets = (f'{k} pixels ({k / subject.pixels:.2%})' for k in subject.budgets)
+    left = markdown_table(['training', 'clean', *budgets, 'training time'],
+                          [[training, *metric_cells(subject, result)]
+                           for training, result in trainings.items()])
+    checks = markdown_table(['training', *(f'{steps} iterations' for steps in subject.steps),
+                             'Sparse-RS', 'every pixel', 'gradients'],
+                            [[training, *check_cells(subject, result)]
+                             for training, result in trainings.items()])
+    parts = 'objects or pixels' if subject.in_parts else 'images'
+    return (f'## {subject.title}\n\n{left}\nAre gradients masked? Share of the {parts} that are '
+            f'broken with {subject.budgets[1]} pixels:\n\n{checks}')
+
+
+def metric_cells(subject: Subject, result: dict) -> list[str]:
+    """Clean, at every budget (the evaluation budget in bold), and the training time."""
+    cells = [subject.show(clean(subject, result))]
+    for k, value in robust(subject, result).items():
+        shown = subject.show(value)
+        cells.append(f'**{shown}**' if k == subject.budgets[1] else shown)
+    return [*cells, f'{result["seconds"] / 60:.0f} min' if result['seconds'] else '-']
+
+
+def check_cells(subject: Subject, result: dict) -> list[str]:
+    shares = broken(subject, result)
+    return [*(f'{share:.3f}' for share in shares), verdict(*shares)]
 
 
 HEAD = """# Robust demo models
 
-Made by `python tools/analysis_tools/robustness.py` from `configs/training/<model>_demo_{{sat,strades}}.py`; all figures on 8-bit images, of
-{objects} objects for the classifier and of {images} scenes for the others. *Plain* are the weights in the package, from which the
-others started; theirs are those of the last epoch. Bold is the evaluation budget.
+Made by `python tools/analysis_tools/robustness.py` from
+`configs/training/<model>_demo_{{sat,strades}}.py`; all figures on 8-bit images, of {objects}
+objects for the classifier and of {images} scenes for the others. *Plain* are the weights in the
+package, from which the others started; theirs are those of the last epoch. Bold is the evaluation
+budget.
 
-- Classifier: accuracy under Sparse-AutoAttack (100 iterations of each Sparse-PGD, {queries} queries of Sparse-RS), at the
-  evaluation budget also under either Sparse-PGD with other draws, whichever leaves less.
-- Detector and segmenter: the metric under Sparse-PGD with 100 iterations, all of them spent, along projected or unprojected
-  gradients, whichever leaves less.
+- Classifier: accuracy under Sparse-AutoAttack (100 iterations of each Sparse-PGD, {queries} queries
+  of Sparse-RS), at the evaluation budget also under either Sparse-PGD with other draws, whichever
+  leaves less.
+- Detector and segmenter: the metric under Sparse-PGD with 100 iterations, all of them spent, along
+  projected or unprojected gradients, whichever leaves less.
 - Training time is by the clock, whatever else the machine did; the configs name the processor time.
 
-Gradients count as sound if more iterations break more, if Sparse-RS ({queries} queries, no gradients) breaks at most 0.05
-more than Sparse-PGD, and if every image is broken when every pixel may change (in at most 1000 iterations; last column, share
-of images).
+Gradients count as sound if more iterations break more, if Sparse-RS ({queries} queries, no
+gradients) breaks at most 0.05 more than Sparse-PGD, and if every image is broken when every pixel
+may change (in at most 1000 iterations; last column, share of images).
 
 ![metric against budget](robustness.png)
 
@@ -192,38 +239,41 @@ def clean(subject: Subject, result: dict) -> float:
 
 def robust(subject: Subject, result: dict) -> dict[int, float]:
     """Budget -> what is left of the metric under the strongest attack."""
-    def names(k: int) -> set[str]:
-        return {name for name in result['attacks'] if name.split()[:2] == ['budget', str(k)]
-                or name.startswith('long') and k == subject.budgets[1]}
-
-    return {k: min(result['attacks'][name][f'adv/{subject.metric}'] for name in names(k)) for k in subject.budgets}
+    left = {}
+    for k in subject.budgets:
+        long = k == subject.budgets[1]
+        names = [name for name in result['attacks'] if name.split()[:2] == ['budget', str(k)]
+                 or (long and name.startswith('long'))]
+        left[k] = min(result['attacks'][name][f'adv/{subject.metric}'] for name in names)
+    return left
 
 
 def broken(subject: Subject, result: dict) -> tuple[float, float, float, float]:
-    """Shares that are broken by few iterations, by many, and by Sparse-RS; share of the images broken with every pixel."""
+    """Shares that are broken by few iterations, by many, by Sparse-RS, and with every pixel.
+
+    The last is the share of the images.
+    """
     def share(*names: str) -> float:
         return max(result['attacks'][name][subject.broken] for name in names)
 
-    return (share('short projected', 'short unprojected'), share('long projected', 'long unprojected'), share('Sparse-RS'),
-            result['attacks']['every pixel']['attack/success_rate'])
+    short, long = (share(f'{name} projected', f'{name} unprojected') for name in ('short', 'long'))
+    everything = result['attacks']['every pixel']['attack/success_rate']
+    return short, long, share('Sparse-RS'), everything
 
 
 def verdict(short: float, long: float, black_box: float, unlimited: float) -> str:
     """What speaks against sound gradients."""
-    doubts = [text for text, doubt in (('more iterations break less', long < short),
-                                       ('Sparse-RS breaks more', black_box > long + 0.05),
-                                       ('every pixel does not break all', unlimited < 1)) if doubt]
-    return ', '.join(doubts) or 'sound'
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    return ''.join(f'| {" | ".join(row)} |\n' for row in (head, ['---'] * len(head), *rows))
+    doubts = {'more iterations break less': long < short,
+              'Sparse-RS breaks more': black_box > long + 0.05,
+              'every pixel does not break all': unlimited < 1}
+    return ', '.join(text for text, doubt in doubts.items() if doubt) or 'sound'
 
 
 def draw(found: dict, path: Path) -> None:
     """The metric against the budget, a panel for every model."""
     figure = Figure(figsize=(4.6 * len(found), 3.8), layout='constrained')
-    for axes, (name, trainings) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for axes, (name, trainings) in zip(panels, found.items(), strict=True):
         subject = SUBJECTS[name]
         for training, result in trainings.items():
             values = {0: clean(subject, result)} | robust(subject, result)

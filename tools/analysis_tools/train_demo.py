@@ -1,5 +1,7 @@
-"""Train demo models and write their weights into the package: python tools/analysis_tools/train_demo.py [MODEL ...]; default: all of them."""
+"""Train demo models and write their weights into the package.
 
+    python tools/analysis_tools/train_demo.py [MODEL ...]     default: all of them
+"""
 import argparse
 from pathlib import Path
 
@@ -8,22 +10,26 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = {path.stem.removesuffix('_demo'): path for path in sorted((ROOT / 'configs' / 'training').glob('*_demo.py'))}
+CONFIGS = {path.stem.removesuffix('_demo'): path
+           for path in sorted((ROOT / 'configs' / 'training').glob('*_demo.py'))}
 WEIGHTS = ROOT / 'sparse_dense_attacks' / 'demo' / 'weights'
 
 
 def slim(model: torch.nn.Module, dataset_meta: dict) -> dict:
-    """Keep what a test needs: convolution and linear weights in half precision, everything else as it is.
+    """Keep what a test needs: convolution and linear weights in half precision, the rest as it is.
 
-    Vectors stay in full precision: running variances of batch normalisation may be too small for half precision.
+    Vectors stay in full precision: running variances of batch normalisation may be too small for
+    half precision.
     """
-    state = {name: value.half() if value.ndim > 1 else value for name, value in model.state_dict().items()}
+    state = {name: value.half() if value.ndim > 1 else value
+             for name, value in model.state_dict().items()}
     return dict(state_dict=state, meta=dict(dataset_meta=dict(dataset_meta)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('models', nargs='*', metavar='MODEL', help=f'of {", ".join(CONFIGS)}; default: all')
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('models', nargs='*', metavar='MODEL',
+                        help=f'of {", ".join(CONFIGS)}; default: all')
     names = parser.parse_args().models or list(CONFIGS)
     if unknown := sorted(set(names) - set(CONFIGS)):
         parser.error(f'no demo model is called {unknown[0]}: {", ".join(CONFIGS)}')

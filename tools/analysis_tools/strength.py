@@ -1,0 +1,200 @@
+"""benchmark.py cifar10 | detector: how strong every attack is, and what it costs."""
+import argparse
+import importlib.util
+import json
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from assets import load_cifar, load_model
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from stopwatch import over_bare
+from suites import budget_suite, foreign_suite, minimum_suite, pick, search_suite
+from torch import Tensor
+
+from sparse_dense_attacks import Attack, AttackResult, InputError
+from sparse_dense_attacks.cli.attack import opened
+from sparse_dense_attacks.evaluation import clusters, draw_curves
+from sparse_dense_attacks.groups import Column, Kernel, Patch, Row
+from sparse_dense_attacks.ops import changed_pixels
+from sparse_dense_attacks.ops.neighbourhood import windows_changed
+
+BUDGETS = (10, 5, 3)
+
+
+def add_commands(commands) -> None:
+    """The arguments of ``cifar10`` and ``detector``."""
+    command = commands.add_parser('cifar10', help='every attack beside adversarial-library')
+    command.add_argument('--model', default='resnet20', choices=['resnet20', 'resnet32'])
+    command.add_argument('--images', type=int,
+                         help='the first N that the model gets right; all by default')
+    command.add_argument('--eight-bit', action='store_true',
+                         help='attack 8-bit images; float by default, as published')
+    _common(command, batch_size=128, queries=1000)
+    command.set_defaults(call=cifar10)
+
+    command = commands.add_parser('detector', help='every core on the first images of a config')
+    command.add_argument('config', nargs='?', default='configs/coco/spgd_yolox-nano_coco.py')
+    command.add_argument('--limit', type=int, default=16)
+    command.add_argument('--k', type=int, default=300, help='pixels')
+    _common(command, batch_size=8, queries=500)
+    command.set_defaults(call=detector)
+
+
+def _common(command: argparse.ArgumentParser, batch_size: int, queries: int) -> None:
+    command.add_argument('--batch-size', type=int, default=batch_size)
+    command.add_argument('--steps', type=int, default=100)
+    command.add_argument('--queries', type=int, default=queries, help='of Sparse-RS')
+    command.add_argument('--only', nargs='+', help='attacks whose names contain one of these words')
+    command.add_argument('--seed', type=int, default=0)
+    command.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
+
+
+def suite(steps: int, queries: int) -> dict[str, Attack]:
+    """What ``cifar10`` measures, by the names its table shows."""
+    attacks = pick(minimum_suite('cifar10', steps), 'SigmaZero', 'SigmaZero pixel', 'ASLO',
+                   'ASLO no threshold', 'WIFGSM', "WIFGSM l0='none'", 'GSE')
+    for k in BUDGETS:
+        attacks |= _with_budget(budget_suite(k, steps, queries), k)
+    attacks |= _of_groups(1, steps, queries, {
+        'one row': Row(), 'one column': Column(), 'one 5x5 patch': Patch(5, 5)})
+    small, large = budget_suite(8, steps, queries), budget_suite(32, steps, queries)
+    attacks |= search_suite(pick(small, 'SparsePGD', 'SparseRS') | pick(large, 'PGD0'))
+    return attacks | foreign_suite(steps) if importlib.util.find_spec('adv_lib') else attacks
+
+
+def detector_suite(steps: int, queries: int, k: int) -> dict[str, Attack]:
+    """What ``detector`` measures: the minimum question in pixels, and the budget question."""
+    budget = budget_suite(k, steps, queries)
+    attacks = pick(minimum_suite('detector', steps), 'SigmaZero pixel', 'SigmaZero', 'ASLO pixel',
+                   'GSE', 'WIFGSM')
+    attacks |= search_suite(pick(budget, 'SparsePGD'), searches=6) | _with_budget(budget, k)
+    return attacks | _of_groups(5, steps, queries, {
+        'five rows': Row(), 'five columns': Column(), 'five 8x8 patches': Patch(8, 8)})
+
+
+def _with_budget(attacks: Mapping[str, Attack], k: int) -> dict[str, Attack]:
+    return {f'{name} k={k}': attack for name, attack in attacks.items()}
+
+
+def _of_groups(k: int, steps: int, queries: int,
+               kernels: Mapping[str, Kernel]) -> dict[str, Attack]:
+    return {name: budget_suite(k, steps, queries, kernel=kernel)['StructuredSparsePGD']
+            for name, kernel in kernels.items()}
+
+
+def cifar10(args: argparse.Namespace) -> None:
+    """Strength and cost of every attack on the CIFAR-10 images that the model gets right."""
+    model = load_model(args.model)
+    images, labels = load_cifar()
+    with torch.no_grad():
+        right = model(images).argmax(1) == labels
+    images, labels = images[right][:args.images], labels[right][:args.images]
+    options = dict(seed=args.seed, batch_size=args.batch_size, eight_bit=args.eight_bit)
+    if not importlib.util.find_spec('adv_lib'):
+        Console().print('adversarial-library is not installed, so its attacks are left out; '
+                        '`make env-bench` installs it')
+
+    def measure(one: Attack) -> dict:
+        result, ratio = over_bare(model, images, labels, one, **options)
+        return measured(result, images) | dict(over_bare=ratio)
+
+    kind = '8-bit' if args.eight_bit else 'float'
+    compare(suite(args.steps, args.queries), measure, args,
+            settings=dict(model=args.model, images=len(images), **options),
+            title=f'{args.model}, {len(images)} images, {kind} attacks, seed {args.seed}')
+
+
+def detector(args: argparse.Namespace) -> None:
+    """Every core with the goal of a config on its first images."""
+    attacker, batches = opened([
+        args.config, '--limit', str(args.limit), '--work-dir', str(args.out / 'run'),
+        '--cfg-options', f'test_dataloader.batch_size={args.batch_size}'])
+
+    def measure(one: Attack) -> dict:
+        rows: dict[str, list] = {}
+        for batch in batches:
+            with attacker.victim.session(), torch.enable_grad():
+                scene = attacker.victim.open(batch)
+                result = one(attacker.goal.objective(scene), args.seed)
+            counted = (result.clean_correct & result.defined).tolist()
+            for name, values in measured(result, scene.images).items():
+                rows.setdefault(name, []).extend(
+                    value for value, counts in zip(values, counted, strict=True) if counts)
+        return rows
+
+    goal = attacker.goal
+    compare(detector_suite(args.steps, args.queries, args.k), measure, args,
+            settings=dict(config=args.config, limit=args.limit, goal=repr(goal), seed=args.seed),
+            title=f'{args.config}, {type(goal).__name__}, {args.limit} images, 8-bit, '
+                  f'seed {args.seed}')
+
+
+def compare(attacks: Mapping[str, Attack], measure: Callable[[Attack], dict],
+            args: argparse.Namespace, settings: dict, title: str) -> None:
+    """Measure attacks, show a table and draw a chart; what an earlier run measured is kept.
+
+    Args:
+        measure: from an attack to a dict of columns, one entry per image.
+        settings: all beside the attack that the figures depend on.
+    """
+    chosen = {name: one for name, one in attacks.items()
+              if not args.only or any(word in name for word in args.only)}
+    if not chosen:
+        raise InputError(f'no attack is called {" or ".join(args.only)}: {", ".join(attacks)}')
+    args.out.mkdir(parents=True, exist_ok=True)
+    store, console = args.out / f'{args.command}.json', Console()
+    console.width = max(console.width, 120)  # a wrapped line reads better than narrow columns
+    known = json.loads(store.read_text()) if store.exists() else {}
+    for name, one in track(chosen.items(), 'measuring', console=Console(stderr=True)):
+        setup = settings | dict(attack=repr(one))
+        if known.get(name, {}).get('setup') != setup:
+            known[name] = dict(setup=setup, **measure(one))
+            part = store.with_suffix('.part')
+            part.write_text(json.dumps(known, indent=1))
+            part.replace(store)  # a killed run leaves what was measured before
+    show(console, {name: known[name] for name in chosen}, title)
+    curves = {name: (known[name]['l0_pixels'], known[name]['success_8bit']) for name in chosen}
+    draw_curves(curves, store.with_suffix('.png'), title=title)
+    console.print(f'results in {store}, chart in {store.with_suffix(".png")}')
+
+
+def measured(result: AttackResult, images: Tensor) -> dict:
+    """The columns of a result, a list with one entry per image each."""
+    changed = changed_pixels(result.images, images)
+    everywhere = torch.ones_like(images[:, :1], dtype=torch.bool)
+    columns = dict(
+        success=result.success_float, success_8bit=result.success, l0_elements=result.l0_elements,
+        l0_pixels=result.l0_pixels, clusters=clusters(changed),
+        windows=windows_changed(changed, everywhere),
+        forwards=result.forwards, backwards=result.backwards)
+    return {name: column.tolist() for name, column in columns.items()}
+
+
+def show(console: Console, rows: Mapping[str, dict], title: str) -> None:
+    """One line per attack; sparsity over the float successes, failures infinite in the median."""
+    table = Table('attack', 'success', '8-bit', 'elements\nmedian', '\nmean', 'pixels\nmedian',
+                  '\nmean', 'clusters\nANC', 'd_2,0', 'forwards', 'backwards', 'over\nbare',
+                  title=title)
+    for name, row in rows.items():
+        cells = [_median(row, 'l0_elements'), _mean(row, 'l0_elements'),
+                 _median(row, 'l0_pixels'), _mean(row, 'l0_pixels'),
+                 _mean(row, 'clusters'), _mean(row, 'windows'),
+                 statistics.fmean(row['forwards']), statistics.fmean(row['backwards'])]
+        rates = (f'{statistics.fmean(row[key]):.3f}' for key in ('success', 'success_8bit'))
+        ratio = f'{row["over_bare"]:.2f}' if 'over_bare' in row else '-'
+        table.add_row(name, *rates, *(f'{cell:.4g}' for cell in cells), ratio)
+    console.print(table)
+
+
+def _median(row: dict, key: str) -> float:
+    return statistics.median(value if success else float('inf')
+                             for value, success in zip(row[key], row['success'], strict=True))
+
+
+def _mean(row: dict, key: str) -> float:
+    values = [value for value, success in zip(row[key], row['success'], strict=True) if success]
+    return statistics.fmean(values) if values else float('nan')
