@@ -169,10 +169,5 @@ def _chosen(registry: Registry, name: str | None, own):
 
 def _own_weights(name: str, cfg: 'Config', options: dict) -> str | None:
     """The weights a config brings along: those its zoo trained with it, else its ``load_from``."""
-    from rich.console import Console
-
     from .weights import weights_of_config
-    url = None if 'load_from' in options else weights_of_config(name)
-    if url:
-        Console(stderr=True).print(f'weights of the zoo: {url}', soft_wrap=True, highlight=False)
-    return url or cfg.get('load_from')
+    return (None if 'load_from' in options else weights_of_config(name)) or cfg.get('load_from')

@@ -109,10 +109,10 @@ def _in_package(package: str, wanted: str) -> Path:
         return folder / found[0]
     if found:
         raise InputError(f'{package} has {len(found)} configs of the name {wanted}: {", ".join(map(str, found))}')
-    stems = {path.stem: path for path in reversed(paths)}
-    closest = difflib.get_close_matches(plain.rpartition('/')[2], stems, n=1, cutoff=0)
-    raise InputError(f'{package} has no config {wanted}; did you mean {package}::{stems[closest[0]]}?' if closest else
-                     f'{package} has no configs in {folder}')
+    # The folder counts in the comparison if the user named one.
+    known = {str(path.with_suffix('')) if '/' in plain else path.stem: path for path in reversed(paths)}
+    closest, = difflib.get_close_matches(plain, known, n=1, cutoff=0)
+    raise InputError(f'{package} has no config {wanted}; did you mean {package}::{known[closest]}?')
 
 
 def _runnable(folder: Path) -> list[Path]:

@@ -88,9 +88,12 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
     Raises:
         InputError: unreadable file, missing or misshapen entries. Superfluous ones, such as another head, are never loaded.
     """
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     if path is None:
-        Console(stderr=True).print('warning: attacking random weights', style='yellow')
+        console.print('warning: attacking random weights', style='yellow')
         return
+    if '://' in path:
+        console.print(f'weights: {path}', markup=False)
     try:
         state = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except Exception as error:  # unpickling a wrong file can raise anything

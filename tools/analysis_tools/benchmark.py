@@ -49,7 +49,8 @@ from sparse_dense_attacks import (
     attack,
 )
 from sparse_dense_attacks.cli.attack import opened
-from sparse_dense_attacks.cli.common import load_config, main
+from sparse_dense_attacks.cli.common import main
+from sparse_dense_attacks.cli.configs import load_config
 from sparse_dense_attacks.evaluation import clusters, draw_curves
 from sparse_dense_attacks.groups import Patch
 from sparse_dense_attacks.ops import changed_pixels
