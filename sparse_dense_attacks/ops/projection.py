@@ -41,8 +41,8 @@ def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = N
     short = ((room > 0) & (room < counts)).nonzero()[:, 0].tolist()
     for b in short:
         if counts[b] > region[b].numel():
-            raise InputError(f'k = {int(counts[b])} {unit}, but image {keys[b]} has only {region[b].numel()}; lower k or make it a '
-                             'share')
+            raise InputError(f'k = {int(counts[b])} {unit}, but image {keys[b]} has only {region[b].numel()}; '
+                             'lower k or make it a share')
     if short:
         names = ', '.join(f'{int(room[b])} of {keys[b]}' for b in short[:5]) + (', ...' if len(short) > 5 else '')
         warnings.warn(f'fewer {unit} may change than k allows, so all of them: {names}', RuntimeWarning, stacklevel=2)
