@@ -1,6 +1,6 @@
 # How few pixels hide every object of a scene? sigma-zero on the demo detector, counting pixels.
 #
-#     python tools/attack.py configs/sigma_zero_faster_rcnn.py --limit 16
+#     sda attack configs/sigma_zero_faster_rcnn.py --limit 16
 #
 # To expect: a median of 66 of 20480 pixels on the first 16 scenes.
 _base_ = [

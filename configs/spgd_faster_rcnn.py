@@ -1,6 +1,6 @@
 # Sparse-PGD hides the objects of 64 synthetic scenes from a small Faster R-CNN; both are part of the package.
 #
-#     python tools/attack.py configs/spgd_faster_rcnn.py
+#     sda attack configs/spgd_faster_rcnn.py
 #
 # To expect: bbox_mAP_50 0.976 on the clean scenes, 0.001 after 204 pixels (1 %) and 100 iterations; about 90 s on 2 idle cores.
 _base_ = [

@@ -1,6 +1,6 @@
 # Sparse-PGD on a small classifier of the 253 objects in 64 synthetic scenes; both are part of the package.
 #
-#     python tools/attack.py configs/spgd_resnet18.py
+#     sda attack configs/spgd_resnet18.py
 #
 # To expect: accuracy 94.9 on the clean objects, 3.6 after 40 of 4096 pixels (1 %) and at most 100 iterations; 25 s of CPU time.
 _base_ = [

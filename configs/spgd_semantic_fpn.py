@@ -1,6 +1,6 @@
 # Sparse-PGD on a small segmenter of 64 synthetic scenes; both are part of the package.
 #
-#     python tools/attack.py configs/spgd_semantic_fpn.py
+#     sda attack configs/spgd_semantic_fpn.py
 #
 # To expect: mIoU 80.6 on the clean scenes, 14.3 after 204 pixels (1 %) and 100 iterations, which turn 36 % of the pixels that
 # were right; about 140 s of CPU time.

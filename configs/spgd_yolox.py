@@ -1,6 +1,6 @@
 # Sparse-PGD hides the objects of 64 synthetic scenes from a small one-stage detector; both are part of the package.
 #
-#     python tools/attack.py configs/spgd_yolox.py
+#     sda attack configs/spgd_yolox.py
 #
 # To expect: bbox_mAP_50 0.966 on the clean scenes, 0.007 after 204 pixels (1 %) and 100 iterations; about 100 s of CPU time.
 _base_ = [

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .checks import check_bool, check_choice, check_int
+from .checks import check_choice, check_flag, check_int
 from .errors import InputError
 from .registry import Config, nearest
 from .victims.where import Where
@@ -39,7 +39,7 @@ class ThreatModel:
 
     def __post_init__(self):
         check_choice(self, 'grid', ('input',))
-        check_bool(self, 'eight_bit')
+        check_flag(self, 'eight_bit')
         check_int(self, 'seed', low=None)
         if self.max_forwards is not None:
             check_int(self, 'max_forwards')

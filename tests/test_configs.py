@@ -13,7 +13,8 @@ pytest.importorskip('mmengine', reason='configs are read by mmengine: make setup
 from mmengine.registry import MODELS, DefaultScope
 
 from sparse_dense_attacks import ATTACKS
-from sparse_dense_attacks.cli.common import find_weights, load_config
+from sparse_dense_attacks.cli.configs import load_config
+from sparse_dense_attacks.cli.weights import find_weights
 from sparse_dense_attacks.engine.attacker import Attacker
 
 pytestmark = pytest.mark.openmmlab
@@ -47,8 +48,8 @@ def test_every_zoo_has_its_models():
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_header_has_the_command_that_runs_this_very_file(path):
     header = re.match(r'(#.*\n)+', (ROOT / path).read_text()).group().splitlines()
-    command = next(line for line in header if 'tools/attack.py' in line)
-    assert re.fullmatch(rf'#     python tools/attack\.py {re.escape(path.as_posix())}( --limit \d+)?', command)
+    command = next(line for line in header if 'sda attack' in line)
+    assert re.fullmatch(rf'#     sda attack {re.escape(path.as_posix())}( --limit \d+)?', command)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=str)

@@ -1,12 +1,11 @@
 # How few pixels make half of an image's pixels wrong? ASLO on SegFormer MiT-B0 (short side 512), counting pixels. A GPU helps.
 #
-#     python tools/attack.py configs/ade20k/aslo_segformer_mit-b0_ade20k.py --limit 50
+#     sda attack configs/ade20k/aslo_segformer_mit-b0_ade20k.py --limit 50
 #
 # Data in data/ade/ADEChallengeData2016 as mmseg expects it; the weights are those of the model zoo's metafile and are fetched by
 # mmengine. The zoo states a clean mIoU of 37.41 on the 2000 validation images.
-# What 'mmseg::...' is on open-mmlab's own releases; the mmengine of the onedl-* stack cannot resolve that.
 _base_ = [
-    __import__('mmseg').__path__[0] + '/.mim/configs/segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py',
+    'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py',
     '../_base_/attacks/aslo.py',
     '../_base_/goals/untargeted_pixels.py',
 ]

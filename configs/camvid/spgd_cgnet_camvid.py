@@ -1,6 +1,6 @@
 # Sparse-PGD on CGNet: 1 % of the pixels of each CamVid test image (360 x 480), 100 iterations.
 #
-#     python tools/attack.py configs/camvid/spgd_cgnet_camvid.py
+#     sda attack configs/camvid/spgd_cgnet_camvid.py
 #
 # To expect on every 15th image (--cfg-options test_dataloader.dataset.indices=[0,15,30,45,60,75]): mIoU 66.0 clean, 6.1 with 1 %
 # of the pixels and 0.2 with attack.k=0.05; about 45 s an image on one idle core. All 78 images: mIoU 66.6 clean, aAcc 90.8.

@@ -1,6 +1,6 @@
 # Sparse-PGD makes cars vanish from CGNet's label maps: every car pixel is to become what the model finds likeliest after a car.
 #
-#     python tools/attack.py configs/camvid/spgd_cgnet_camvid_erase-car.py --limit 4
+#     sda attack configs/camvid/spgd_cgnet_camvid_erase-car.py --limit 4
 #
 # Images without a car are left alone and count in no success rate. Data and weights as in spgd_cgnet_camvid.py.
 _base_ = './spgd_cgnet_camvid.py'

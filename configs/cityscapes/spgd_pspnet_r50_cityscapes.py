@@ -1,12 +1,11 @@
 # Sparse-PGD on PSPNet R-50: 0.5 % of the pixels of each Cityscapes image (1024 x 2048), 100 iterations. Needs a GPU.
 #
-#     python tools/attack.py configs/cityscapes/spgd_pspnet_r50_cityscapes.py --limit 50
+#     sda attack configs/cityscapes/spgd_pspnet_r50_cityscapes.py --limit 50
 #
 # Data in data/cityscapes as mmseg expects it; the weights are those of the model zoo's metafile and are fetched by mmengine. The
 # zoo states a clean mIoU of 77.85 on the 500 validation images.
-# What 'mmseg::...' is on open-mmlab's own releases; the mmengine of the onedl-* stack cannot resolve that.
 _base_ = [
-    __import__('mmseg').__path__[0] + '/.mim/configs/pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py',
+    'mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py',
     '../_base_/attacks/spgd.py',
     '../_base_/goals/untargeted_pixels.py',
 ]

@@ -1,6 +1,6 @@
 # Structured Sparse-PGD on RTMDet-tiny: four patches of 16 x 16 pixels anywhere in the 640 x 640 input (letterbox excluded).
 #
-#     python tools/attack.py configs/coco/patches_rtmdet_tiny_coco.py --limit 100
+#     sda attack configs/coco/patches_rtmdet_tiny_coco.py --limit 100
 #
 # Letters instead of patches: --cfg-options attack.kernel="{'type': 'Shape', 'name': 'F'}"
 #

@@ -1,7 +1,7 @@
 # Instance segmentation: Sparse-PGD hides the masks of Mask R-CNN R-50 FPN without touching a pixel of an object, that is of its
 # annotated mask. 0.5 % of the pixels outside may change, 100 iterations. A GPU is advisable.
 #
-#     python tools/attack.py configs/coco/spgd_mask-rcnn_r50_fpn_coco_outside.py --limit 100
+#     sda attack configs/coco/spgd_mask-rcnn_r50_fpn_coco_outside.py --limit 100
 #
 # Only on the objects: --cfg-options where=inside; by their boxes instead of their masks: --cfg-options victim.use_masks=False
 #

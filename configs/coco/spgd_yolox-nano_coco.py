@@ -1,6 +1,6 @@
 # Sparse-PGD on YOLOX-nano: 300 of the 173056 input pixels (416 x 416, letterbox excluded), 100 iterations.
 #
-#     python tools/attack.py configs/coco/spgd_yolox-nano_coco.py --limit 32
+#     sda attack configs/coco/spgd_yolox-nano_coco.py --limit 32
 #
 # To expect on these 32 images: bbox_mAP 0.404 clean and 0.063 with 300 pixels (0.000 with attack.k=1000); the last digit
 # depends on the number of threads.

@@ -1,6 +1,6 @@
 # As spgd_yolox-nano_coco.py, but the objects are to be taken for something else.
 #
-#     python tools/attack.py configs/coco/spgd_yolox-nano_coco_mislabel.py --limit 8
+#     sda attack configs/coco/spgd_yolox-nano_coco_mislabel.py --limit 8
 #
 # To expect on these 8 images: 9 of 24 objects taken for something else, on 3 images all of them; bbox_mAP 0.411 clean, 0.169
 # attacked.

@@ -1,6 +1,6 @@
 # 100 pixels, exchanged one by one, are to make DINO (4 scales, R-50) take what it sees for something else. Needs a GPU.
 #
-#     python tools/attack.py configs/coco/swap_pgd_dino-4scale_r50_coco_mislabel.py --limit 100
+#     sda attack configs/coco/swap_pgd_dino-4scale_r50_coco_mislabel.py --limit 100
 #
 # A given class: --cfg-options goal.target=16 (or its name)
 #

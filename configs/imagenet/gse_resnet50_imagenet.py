@@ -1,6 +1,6 @@
 # In how few connected groups of pixels can ResNet-50 be fooled? GSE on the 224 x 224 input. A GPU is advisable.
 #
-#     python tools/attack.py configs/imagenet/gse_resnet50_imagenet.py --limit 500
+#     sda attack configs/imagenet/gse_resnet50_imagenet.py --limit 500
 #
 # Data in data/imagenet as mmpretrain expects it (val/, meta/val.txt); the weights are those of the model zoo's metafile and are
 # fetched by mmengine. The zoo states a clean top-1 accuracy of 76.55 on all 50000 images.

@@ -1,6 +1,6 @@
 # How few pixels change the class a ViT-B/16 sees? sigma-zero on the 224 x 224 input, counting pixels. A GPU is advisable.
 #
-#     python tools/attack.py configs/imagenet/sigma_zero_vit-base_imagenet.py --limit 500
+#     sda attack configs/imagenet/sigma_zero_vit-base_imagenet.py --limit 500
 #
 # Data in data/imagenet as mmpretrain expects it (val/, meta/val.txt); the weights (MAE, fine-tuned) are those of the model zoo's
 # metafile and are fetched by mmengine. The zoo states a clean top-1 accuracy of 82.37 on all 50000 images.

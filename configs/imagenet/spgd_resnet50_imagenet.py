@@ -1,6 +1,6 @@
 # Sparse-PGD on ResNet-50: 200 of the 50176 input pixels (224 x 224, 0.4 %), at most 100 iterations. A GPU is advisable.
 #
-#     python tools/attack.py configs/imagenet/spgd_resnet50_imagenet.py --limit 1000
+#     sda attack configs/imagenet/spgd_resnet50_imagenet.py --limit 1000
 #
 # Data in data/imagenet as mmpretrain expects it (val/, meta/val.txt); the weights are those of the model zoo's metafile and are
 # fetched by mmengine. The zoo states a clean top-1 accuracy of 76.55 on all 50000 images. For a target add

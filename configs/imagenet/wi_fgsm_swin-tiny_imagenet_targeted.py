@@ -1,6 +1,6 @@
 # Which elements of a dense perturbation (eps 6/255) does it take for Swin-T to see the least likely class? A GPU is advisable.
 #
-#     python tools/attack.py configs/imagenet/wi_fgsm_swin-tiny_imagenet_targeted.py --limit 500
+#     sda attack configs/imagenet/wi_fgsm_swin-tiny_imagenet_targeted.py --limit 500
 #
 # Data in data/imagenet as mmpretrain expects it (val/, meta/val.txt); the weights are those of the model zoo's metafile and are
 # fetched by mmengine. The zoo states a clean top-1 accuracy of 81.18 on all 50000 images.

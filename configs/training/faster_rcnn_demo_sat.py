@@ -1,6 +1,6 @@
 # Makes the demo detector robust to sparse perturbations: sAT (arXiv 2405.05075), trained on the adversarial images alone.
 #
-#     python tools/train.py configs/training/faster_rcnn_demo_sat.py
+#     sda train configs/training/faster_rcnn_demo_sat.py
 #
 # From the plain weights; every batch is attacked with 2 % of the pixels, twice those of the evaluation. After every epoch 32
 # scenes are evaluated clean and with 1 % of the pixels; the best weights by the latter are kept, and curves.png shows both.
@@ -9,7 +9,7 @@
 # and 0.001); 9 minutes of CPU time.
 _base_ = './faster_rcnn_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.dataset'], allow_failed_imports=False)
-load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/faster_rcnn.pth'
+load_from = __import__('sparse_dense_attacks').__path__[0] + '/demo/weights/faster_rcnn.pth'
 
 max_epochs = 2
 train_dataloader = dict(batch_size=8, dataset=dict(indices=1600))

@@ -1,6 +1,6 @@
 # Makes the demo detector robust to sparse perturbations: sTRADES (arXiv 2405.05075), the clean loss plus a divergence.
 #
-#     python tools/train.py configs/training/faster_rcnn_demo_strades.py
+#     sda train configs/training/faster_rcnn_demo_strades.py
 #
 # All else as in faster_rcnn_demo_sat.py.
 #

@@ -1,7 +1,7 @@
 # Sparse-PGD adversarial training of PreActResNet-18 on CIFAR-10 with the published settings (arXiv 2405.05075), for 20 pixels.
 # A GPU is needed: 39000 iterations of batch 128, each with 20 of the attack.
 #
-#     python tools/train.py configs/training/preactresnet18_cifar10_strades.py
+#     sda train configs/training/preactresnet18_cifar10_strades.py
 #
 # Every batch is attacked with 120 pixels, six times those of the evaluation, along projected or unprojected gradients at random.
 # Every five epochs the first 1000 test images are evaluated clean and with 20 pixels; the best weights by the latter are kept.

@@ -1,6 +1,6 @@
 # Makes the demo classifier robust to sparse perturbations: sAT (arXiv 2405.05075), trained on the adversarial images alone.
 #
-#     python tools/train.py configs/training/resnet18_demo_sat.py
+#     sda train configs/training/resnet18_demo_sat.py
 #
 # All else as in resnet18_demo_strades.py.
 #

@@ -1,6 +1,6 @@
 # Makes the demo classifier robust to sparse perturbations: sTRADES (arXiv 2405.05075), from the plain weights.
 #
-#     python tools/train.py configs/training/resnet18_demo_strades.py
+#     sda train configs/training/resnet18_demo_strades.py
 #
 # Every batch is attacked with 120 of the 4096 pixels, six times those of the evaluation. After every second epoch the 253 objects
 # are evaluated clean and with 20 pixels; the best weights by the latter are kept, and curves.png shows both.
@@ -9,7 +9,7 @@
 # 17.8); 13 minutes of CPU time.
 _base_ = './resnet18_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.classification'], allow_failed_imports=False)
-load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/resnet18.pth'
+load_from = __import__('sparse_dense_attacks').__path__[0] + '/demo/weights/resnet18.pth'
 
 goal = dict(type='Untargeted')
 train_attack = [

@@ -1,6 +1,6 @@
 # Makes the demo segmenter robust to sparse perturbations: sAT (arXiv 2405.05075) on half of the images of every batch.
 #
-#     python tools/train.py configs/training/semantic_fpn_demo_sat.py
+#     sda train configs/training/semantic_fpn_demo_sat.py
 #
 # From the plain weights; four of eight images are attacked with 4 % of the pixels, twice those of the evaluation. After every
 # epoch 32 scenes are evaluated clean and with 2 % of the pixels; the best weights by the latter are kept, and curves.png shows
@@ -10,7 +10,7 @@
 # 11 minutes of CPU time.
 _base_ = './semantic_fpn_demo.py'
 custom_imports = dict(imports=['sparse_dense_attacks', 'sparse_dense_attacks.demo.segmentation'], allow_failed_imports=False)
-load_from = '{{ fileDirname }}/../../sparse_dense_attacks/demo/weights/semantic_fpn.pth'
+load_from = __import__('sparse_dense_attacks').__path__[0] + '/demo/weights/semantic_fpn.pth'
 
 max_epochs = 4
 param_scheduler = [

@@ -1,6 +1,6 @@
 # Makes the demo segmenter robust to sparse perturbations: sTRADES (arXiv 2405.05075), the clean loss plus a divergence.
 #
-#     python tools/train.py configs/training/semantic_fpn_demo_strades.py
+#     sda train configs/training/semantic_fpn_demo_strades.py
 #
 # All else as in semantic_fpn_demo_sat.py.
 #

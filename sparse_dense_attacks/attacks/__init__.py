@@ -1,4 +1,5 @@
 """Attack cores: one file per method; they import torch only and know no task."""
+from .active import Active
 from .aslo import ASLO, ASLOAddOn
 from .base import Attack, BudgetAttack, MinimumAttack, cascade, judge
 from .budget_search import BudgetSearch
@@ -15,6 +16,8 @@ from .structured_sparse_pgd import StructuredSparsePGD
 from .swap_pgd import SwapPGD
 from .wi_fgsm import WIFGSM
 
-__all__ = ['ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Attack', 'BudgetAttack', 'BudgetSearch', 'ForeignAttack', 'ImageRNG',
-           'MinimumAttack', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD',
-           'SwapPGD', 'cascade', 'judge']
+__all__ = [
+    'ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Active', 'Attack', 'BudgetAttack',
+    'BudgetSearch', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack',
+    'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'cascade', 'judge',
+]

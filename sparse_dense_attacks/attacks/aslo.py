@@ -4,13 +4,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_number
+from ..checks import check_choice, check_flag, check_number, check_range
 from ..errors import InputError
-from ..objectives.base import Objective
+from ..objectives.base import Objective, Restricted
 from ..ops.smooth_l0 import smooth_l0
 from ..registry import ATTACKS
 from ..types import Verdict
+from .active import Active
 from .base import Attack
+from .rng import ImageRNG
 from .sigma_zero import SigmaZero
 
 __all__ = ['ASLO', 'ASLOAddOn']
@@ -27,24 +29,19 @@ class Feedback:
     sigma_range: tuple[float, float] = (1e-3, 0.1)
 
     def check_feedback(self) -> None:
-        for name in ('lam', 'sigma'):
-            low, high = self._range(name)
+        for name, ends in (('lam', 'lam_range'), ('sigma', 'sigma_range')):
+            check_range(self, ends)
+            low, high = getattr(self, ends)
             check_number(self, name, low, high, low_ok=True, high_ok=True)
         check_number(self, 'kappa', 0, 1, low_ok=True)
         check_number(self, 'rho', 0, 1, high_ok=True)
 
     def follow(self, success: Tensor, lam: Tensor, sigma_squared: Tensor) -> tuple[Tensor, Tensor]:
         """``lam`` and ``sigma^2`` after a verdict; all of one shape."""
+        low, high = self.sigma_range
         lam = lam * torch.where(success, 1 + self.kappa, 1 - self.kappa)
         sigma_squared = sigma_squared * torch.where(success, self.rho ** 2, self.rho ** -2)
-        return lam.clamp_(*self.lam_range), sigma_squared.clamp_(*(end ** 2 for end in self.sigma_range))
-
-    def _range(self, name):
-        ends = getattr(self, f'{name}_range')
-        numbers = isinstance(ends, tuple | list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
-        if not numbers or not 0 < ends[0] <= ends[1] < float('inf'):
-            raise InputError(f'{type(self).__name__}: {name}_range = {ends!r}, expected two numbers with 0 < low <= high')
-        return ends
+        return lam.clamp_(*self.lam_range), sigma_squared.clamp_(low ** 2, high ** 2)
 
 
 @ATTACKS.register_module()
@@ -88,22 +85,28 @@ class ASLO(Feedback, SigmaZero):
         self.check_feedback()
         check_choice(self, 'threshold', ('adaptive', 'fixed', 'none'))
         check_choice(self, 'step_rule', ('feedback', 'cosine'))
+        check_flag(self, 'prune')
 
-    def run(self, objective, rng) -> Tensor:
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         images = super().run(objective, rng)
         if not self.prune:
             return images
-        broken = (images != objective.images).flatten(1).any(1) & ~objective.failed  # only a success is ever stored
+        changed = (images != objective.images).flatten(1).any(1)
+        broken = changed & ~objective.failed  # only a success is ever stored
         return prune(objective, images, broken.nonzero()[:, 0].cpu(), self.unit == 'pixel')
 
-    def start(self) -> tuple[float, float, float, float]:
-        return self.lam, self.sigma ** 2, self.eta0, 0. if self.threshold == 'none' else self.tau0
+    def start(self) -> dict[str, float]:
+        tau = 0. if self.threshold == 'none' else self.tau0
+        return dict(lam=self.lam, sigma=self.sigma ** 2, eta=self.eta0, tau=tau)
 
-    def feedback(self, success, i, lam, sigma, eta, tau):
-        _, _, cosine, _ = super().feedback(success, i, lam, sigma, eta, tau)
-        lam, sigma = self.follow(success, lam, sigma)
-        eta = cosine if self.step_rule == 'cosine' else torch.where(success, (0.995 * eta).clamp_(min=self.eta0 / 10), eta)
-        return lam, sigma, eta, self._move_threshold(success, eta, tau) if self.threshold == 'adaptive' else tau
+    def adapt(self, s: Active, i: int) -> None:
+        s.lam, s.sigma = self.follow(s.success, s.lam, s.sigma)
+        if self.step_rule == 'cosine':
+            s.eta = torch.full_like(s.eta, self.cosine(i))
+        else:
+            s.eta = torch.where(s.success, (0.995 * s.eta).clamp_(min=self.eta0 / 10), s.eta)
+        if self.threshold == 'adaptive':
+            self.move_threshold(s)
 
 
 @ATTACKS.register_module()
@@ -137,7 +140,8 @@ class ASLOAddOn(Feedback, Attack):
     def __post_init__(self):
         object.__setattr__(self, 'base', ATTACKS.build(self.base))
         if not isinstance(self.base, Attack):
-            raise InputError(f'ASLOAddOn: base = {self.base!r}, expected an attack, its name or a config dict')
+            raise InputError(f'ASLOAddOn: base = {self.base!r}, '
+                             'expected an attack, its name or a config dict')
         check_choice(self, 'unit', ('element', 'pixel'))
         self.check_feedback()
 
@@ -153,22 +157,27 @@ class ASLOAddOn(Feedback, Attack):
     def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
         return self.base.answers(objective, adversarial)
 
-    def run(self, objective, rng) -> Tensor:
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         images = self.base.run(Penalised(self, objective), rng)
         with torch.no_grad():
             success = objective(images, torch.arange(len(images))).success
-        return prune(objective, images, (success & ~objective.clean.success).nonzero()[:, 0].cpu(), self.unit == 'pixel')
+        broken = success & ~objective.clean.success
+        return prune(objective, images, broken.nonzero()[:, 0].cpu(), self.unit == 'pixel')
 
 
 class Penalised:
     """An objective that charges for changes, and adapts the price to its own verdicts."""
 
-    def __init__(self, attack: ASLOAddOn, objective: Objective):
-        self.attack, self.objective, self.pixel = attack, objective, attack.unit == 'pixel'
-        self.images, self.region, self.keys = objective.images, objective.region, objective.keys
-        self.eligible, self.defined, self.clean = objective.eligible, objective.defined, objective.clean  # nothing costs nothing
+    def __init__(self, attack: ASLOAddOn, objective: Restricted):
+        self.attack, self.objective = attack, objective
+        self.images, self.region = objective.images, objective.region
+        self.keys = objective.keys
+        self.eligible, self.defined = objective.eligible, objective.defined
+        self.clean = objective.clean  # nothing costs nothing
+        self.pixel = attack.unit == 'pixel'
         self.d = self.region.flatten(1).sum(1) * (1 if self.pixel else self.images.shape[1])
-        self.lam, self.sigma_squared = (self.images.new_full((len(self.d),), value) for value in (attack.lam, attack.sigma ** 2))
+        self.lam = self.images.new_full((len(self.d),), attack.lam)
+        self.sigma_squared = self.images.new_full((len(self.d),), attack.sigma ** 2)
 
     @property
     def failed(self) -> Tensor:
@@ -180,13 +189,15 @@ class Penalised:
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         verdict = self.objective(x, rows)
         lam, sigma_squared = self.lam[rows], self.sigma_squared[rows]
-        price = lam / self.d[rows] * smooth_l0(x - self.images[rows], sigma_squared[:, None, None, None], self.pixel)
-        self.lam[rows], self.sigma_squared[rows] = self.attack.follow(verdict.success, lam, sigma_squared)
+        count = smooth_l0(x - self.images[rows], sigma_squared[:, None, None, None], self.pixel)
+        price = lam / self.d[rows] * count
+        lam, sigma_squared = self.attack.follow(verdict.success, lam, sigma_squared)
+        self.lam[rows], self.sigma_squared[rows] = lam, sigma_squared
         margin = torch.where(verdict.success, verdict.margin, verdict.margin + price)
         return Verdict(verdict.loss - price, margin, verdict.success)
 
 
-def prune(objective: Objective, images: Tensor, rows: Tensor, pixel: bool) -> Tensor:
+def prune(objective: Restricted, images: Tensor, rows: Tensor, pixel: bool) -> Tensor:
     """Keep only the fewest largest changes with which an image still succeeds, by bisection on their number.
 
     Args:
@@ -198,10 +209,15 @@ def prune(objective: Objective, images: Tensor, rows: Tensor, pixel: bool) -> Te
         A new batch. Costs at most ``ceil(log2 n)`` forwards for an image with n changes.
     """
     x, z = objective.images[rows], images[rows]
+
+    # the rank of every change, the largest first
     size = (z - x).abs()
     if pixel:
         size = size.amax(1, keepdim=True)
-    rank = size.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(size)
+    order = size.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).view_as(size)
+
+    # bisection: with ``high`` changes an image succeeds, with ``low`` it does not
     high = (size > 0).flatten(1).sum(1)
     low = torch.zeros_like(high)
     while len(part := (high - low > 1).nonzero()[:, 0].cpu()):
@@ -211,6 +227,7 @@ def prune(objective: Objective, images: Tensor, rows: Tensor, pixel: bool) -> Te
             success = objective(kept, rows[part]).success
         low[part] = torch.where(success, low[part], middle)
         high[part] = torch.where(success, middle, high[part])
+
     pruned = images.clone()
     pruned[rows] = torch.where(rank < high[:, None, None, None], z, x)
     return pruned

@@ -1,15 +1,14 @@
 """The final wrapper around every attack core."""
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from ..checks import check_int, check_number
-from ..errors import InputError
+from ..checks import check_budget, check_flag, check_int
 from ..groups import Pixel
 from ..objectives.base import EightBit, MeteredObjective, Objective, Restricted
 from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, pixel_budget, to_8bit
@@ -170,19 +169,15 @@ class BudgetAttack(Attack):
     kernel: ClassVar = Pixel()  # what k counts
 
     def __post_init__(self):
-        several = isinstance(self.k, Mapping)
-        for k in self.k.values() if several else (self.k,):
-            share = isinstance(k, float) and not several
-            if isinstance(k, bool) or not isinstance(k, float if share else int) or (not 0 < k < 1 if share else k <= 0):
-                raise InputError(f'k = {k}: expected a number of pixels (int >= 1)'
-                                 + (' for every image' if several else ' or a share of the region (0 < float < 1)'))
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise InputError(f'steps = {self.steps}: expected an int >= 1')
+        check_budget(self, 'k', per_image=True)
+        check_int(self, 'steps')
+        check_flag(self, 'early_stop')
 
     def budget(self, objective: Objective) -> tuple[Tensor, Tensor]:
         """``k`` and the largest k possible for each image, both (B,) int64."""
         places = self.kernel.usable(objective.region)
-        return pixel_budget(self.k, places, objective.keys, self.kernel.unit), places.flatten(1).sum(1)
+        k = pixel_budget(self.k, places, objective.keys, self.kernel.unit)
+        return k, places.flatten(1).sum(1)
 
     def has_room(self, objective: Objective) -> Tensor:
         return self.kernel.usable(objective.region).flatten(1).any(1)
@@ -191,8 +186,11 @@ class BudgetAttack(Attack):
         return ~clean.success if self.early_stop else torch.ones_like(clean.success)
 
     def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
-        found = self.kernel.cover(changed_pixels(adversarial, objective.images), self.kernel.usable(objective.region))
-        return found if self.kernel == Pixel() else found.minimum(self.budget(objective)[0])  # a greedy cover may exceed k
+        changed = changed_pixels(adversarial, objective.images)
+        found = self.kernel.cover(changed, self.kernel.usable(objective.region))
+        if self.kernel == Pixel():
+            return found
+        return found.minimum(self.budget(objective)[0])  # a greedy cover may exceed k
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,16 +205,16 @@ class MinimumAttack(Attack):
     budget: int | float | None = None
 
     def __post_init__(self):
-        if isinstance(self.budget, float):
-            check_number(self, 'budget', 0, 1)
-        elif self.budget is not None:
-            check_int(self, 'budget')
+        if self.budget is not None:
+            check_budget(self, 'budget')
 
     def limit(self, objective: Objective) -> Tensor:
         """(B,) int64, l0 at which an image is finished; without a budget 0, which no success reaches."""
+        places = objective.region
         if self.budget is None:
-            return torch.zeros(len(objective.images), dtype=torch.int64, device=objective.images.device)
-        places = objective.region if self.unit == 'pixel' else objective.region.expand_as(objective.images)
+            return torch.zeros(len(places), dtype=torch.int64, device=places.device)
+        if self.unit == 'element':
+            places = places.expand_as(objective.images)
         return pixel_budget(self.budget, places, objective.keys, f'{self.unit}s')
 
     def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
@@ -235,18 +233,29 @@ class Best:
 
     def improved(self, verdict: Verdict, rows: Tensor) -> Tensor:
         """(b,) bool, candidates that beat what is stored."""
-        loss, success = self.loss[rows], self.success[rows]
-        return (verdict.success & ~success) | ((verdict.success == success) & (verdict.loss >= loss))
+        success = self.success[rows]
+        higher = (verdict.success == success) & (verdict.loss >= self.loss[rows])
+        return (verdict.success & ~success) | higher
 
-    def store(self, x: Tensor, verdict: Verdict, rows: Tensor, better: Tensor) -> None:
-        """Keep the candidates ``better`` ((b,) bool on the CPU) of the images ``rows``."""
+    def take(self, x: Tensor, verdict: Verdict, rows: Tensor, *flags: Tensor) -> Tensor:
+        """Keep the candidates ``x`` (b, C, H, W) of the images ``rows`` that beat what is stored.
+
+        Returns:
+            The ``flags``, each (b,) bool, on the CPU, (F, b): fetched together with what improved, because waiting for the
+            device once per iteration is all that an attack should do.
+        """
+        known = torch.stack([self.improved(verdict, rows), *flags]).cpu()
+        better = known[0]
         rows = rows[better]
         if len(rows):
-            self.images[rows], self.loss[rows], self.success[rows] = x.detach()[better], verdict.loss.detach()[better], \
-                verdict.success[better]
+            self.images[rows] = x.detach()[better]
+            self.loss[rows] = verdict.loss.detach()[better]
+            self.success[rows] = verdict.success[better]
+        return known[1:]
 
 
-def cascade(attacks, objective: Objective, rng: ImageRNG, survivors_only: bool = True) -> tuple[Tensor, Tensor]:
+def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,
+            survivors_only: bool = True) -> tuple[Tensor, Tensor]:
     """Run attacks one after the other and keep each image's best result; asking about it costs one forward per attack.
 
     Args:
@@ -262,8 +271,7 @@ def cascade(attacks, objective: Objective, rng: ImageRNG, survivors_only: bool =
             x = attack.run(Restricted(objective, rows), rng.restricted(rows))
         with torch.no_grad():
             verdict = objective(x, rows)
-        better, success = torch.stack([best.improved(verdict, rows), verdict.success]).cpu()
-        best.store(x, verdict, rows, better)
+        [success] = best.take(x, verdict, rows, verdict.success)
         stage[rows[success & (stage[rows] < 0)]] = number
         if survivors_only:
             rows = rows[~success]
@@ -276,7 +284,8 @@ def _warn(what: str, which: Tensor, keys: list) -> None:
     which = which.nonzero()[:, 0].tolist()
     if which:
         names = ', '.join(str(keys[b]) for b in which[:5]) + (', ...' if len(which) > 5 else '')
-        warnings.warn(f'{len(which)} of {len(keys)} images: {what} ({names})', RuntimeWarning, stacklevel=3)
+        warnings.warn(f'{len(which)} of {len(keys)} images: {what} ({names})', RuntimeWarning,
+                      stacklevel=3)
 
 
 def _now(images: Tensor) -> float:

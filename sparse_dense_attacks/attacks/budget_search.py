@@ -9,7 +9,9 @@ from ..errors import InputError
 from ..objectives.base import Objective, Restricted
 from ..ops import changed_pixels
 from ..registry import ATTACKS
+from .active import Active
 from .base import Attack, BudgetAttack
+from .rng import ImageRNG
 
 __all__ = ['BudgetSearch']
 
@@ -37,39 +39,49 @@ class BudgetSearch(Attack):
     def __post_init__(self):
         object.__setattr__(self, 'base', ATTACKS.build(self.base))
         if not isinstance(self.base, BudgetAttack):
-            raise InputError(f'BudgetSearch: base = {self.base!r}, expected an attack with a budget k')
+            raise InputError(f'BudgetSearch: base = {self.base!r}, '
+                             'expected an attack with a budget k')
         check_int(self, 'searches')
-        replace(self.base, k={0: 1})  # an attack that takes no budget per image, such as one with frames, says so
+        # an attack that takes no budget per image, such as one with frames, says so
+        replace(self.base, k={0: 1})
 
     def has_room(self, objective: Objective) -> Tensor:
         return self.base.has_room(objective)
 
     def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
-        kernel = self.base.kernel
-        return kernel.cover(changed_pixels(adversarial, objective.images), kernel.usable(objective.region))
+        kernel, changed = self.base.kernel, changed_pixels(adversarial, objective.images)
+        return kernel.cover(changed, kernel.usable(objective.region))
 
-    def run(self, objective, rng) -> Tensor:
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         if len(set(objective.keys)) < len(objective.keys):
-            raise InputError('BudgetSearch: two images of a batch have the same key, so they cannot have budgets of their own')
+            raise InputError('BudgetSearch: two images of a batch have the same key, '
+                             'so they cannot have budgets of their own')
         best = objective.images.clone()
         budget, room = self.base.budget(objective)
-        failed_at, enough = torch.zeros_like(room), room + 1  # no result yet needs more than everything
+        s = Active(budget=budget, room=room, failed_at=torch.zeros_like(room),
+                   enough=room + 1)  # no result yet needs more than everything
+
         for _ in range(self.searches):
-            rows = ((enough - failed_at > 1) & ~objective.failed).nonzero()[:, 0].cpu()
-            if not len(rows):
+            # go on with images between whose largest failure and smallest success a budget lies
+            s.keep(((s.enough - s.failed_at > 1) & ~objective.failed[s.rows]).cpu())
+            if not len(s):
                 break
-            k = budget[rows]
-            attack = replace(self.base, k={objective.keys[r]: n for r, n in zip(rows.tolist(), k.tolist(), strict=True)})
-            part = Restricted(objective, rows)
+
+            # attack each with its own budget, and look whether that was enough
+            part = Restricted(objective, s.rows)
+            attack = replace(self.base, k=dict(zip(part.keys, s.budget.tolist(), strict=True)))
             with objective.reserved():
-                z = attack.run(part, rng.restricted(rows))
+                z = attack.run(part, rng.restricted(s.rows))
             with torch.no_grad():
-                success = objective(z, rows).success
+                success = part(z, torch.arange(len(s))).success
             used = attack.count_groups(part, z)
-            better = success & (used < enough[rows])
-            best[rows] = torch.where(better[:, None, None, None], z, best[rows])
-            enough[rows] = torch.where(better, used, enough[rows])
-            failed_at[rows] = torch.where(success, failed_at[rows], torch.maximum(k, failed_at[rows]))
-            between = (failed_at.clamp(min=1) * enough).double().sqrt().long()
-            budget = torch.where(enough > room, (4 * failed_at).minimum(room), between.clamp(failed_at + 1, enough - 1))
+            better = success & (used < s.enough)
+            best[s.rows] = torch.where(better[:, None, None, None], z, best[s.rows])
+
+            # fourfold while nothing was enough, afterwards the geometric mean
+            s.enough = torch.where(better, used, s.enough)
+            s.failed_at = torch.where(success, s.failed_at, torch.maximum(s.budget, s.failed_at))
+            mean = (s.failed_at.clamp(min=1) * s.enough).double().sqrt().long()
+            between = mean.clamp(s.failed_at + 1, s.enough - 1)
+            s.budget = torch.where(s.enough > s.room, (4 * s.failed_at).minimum(s.room), between)
         return best

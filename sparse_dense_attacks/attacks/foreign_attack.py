@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import check_flag
 from ..errors import InputError
-from ..objectives.base import Objective
+from ..objectives.base import Restricted
 from ..registry import ATTACKS
 from .base import Attack
+from .rng import ImageRNG
 
 __all__ = ['ForeignAttack']
 
@@ -51,35 +53,46 @@ class ForeignAttack(Attack):
             try:
                 function = pydoc.locate(function)
             except pydoc.ErrorDuringImport as error:
-                raise InputError(f"ForeignAttack: importing '{self.function}' failed: {error.value}") from error
+                raise InputError(f"ForeignAttack: importing '{self.function}' failed: "
+                                 f'{error.value}') from error
         if not callable(function):
-            raise InputError(f'ForeignAttack: {self.function!r} is no function that can be imported')
+            raise InputError(f'ForeignAttack: {self.function!r} is no function '
+                             'that can be imported')
         object.__setattr__(self, 'function', function)
+        check_flag(self, 'batched')
 
-    def run(self, objective, rng) -> Tensor:
-        images, every = objective.images, torch.arange(len(objective.images))
-        devices = [images.device] if images.is_cuda else []
-        found = []
-        for rows in [every] if self.batched else every.split(1):
-            h, w = images.shape[2:] if self.batched else rng.sizes[rows[0]]  # alone, an image comes without its padding
-            model, inputs = _Logits(objective, rows, h, w), images[rows, :, :h, :w]
-            with torch.random.fork_rng(devices):
-                torch.manual_seed(int(rng.numbers([1] * len(rows), rows)[0, 0] * 2 ** 24))
-                z = self.function(model, inputs.clone(), torch.zeros_like(rows, device=images.device), **self.options)
-            if not isinstance(z, Tensor) or z.shape != inputs.shape:
-                what = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-                raise InputError(f'{_name(self.function)} gave back {what}, expected images of shape {tuple(inputs.shape)}')
-            found.append(model.whole(z.detach(), rows))
-        return torch.cat(found)
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        every = torch.arange(len(objective.images))
+        parts = [every] if self.batched else every.split(1)
+        return torch.cat([self._attacked(objective, rng, rows) for rows in parts])
+
+    def _attacked(self, objective: Restricted, rng: ImageRNG, rows: Tensor) -> Tensor:
+        """What the function makes of the images ``rows``, (b, C, H, W)."""
+        images = objective.images
+        # alone, an image comes without its padding
+        height, width = images.shape[2:] if self.batched else rng.sizes[rows[0]]
+        model, inputs = _Logits(objective, rows, height, width), images[rows, :, :height, :width]
+        labels = torch.zeros_like(rows, device=images.device)
+
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):
+            torch.manual_seed(int(rng.numbers([1] * len(rows), rows)[0, 0] * 2 ** 24))
+            z = self.function(model, inputs.clone(), labels, **self.options)
+        if not isinstance(z, Tensor) or z.shape != inputs.shape:
+            what = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+            raise InputError(f'{_name(self.function)} gave back {what}, '
+                             f'expected images of shape {tuple(inputs.shape)}')
+        return model.whole(z.detach(), rows)
 
 
 class _Logits(nn.Module):
     """An objective as a classifier of which class 0 has to be left."""
 
-    def __init__(self, objective: Objective, rows: Tensor, height: int, width: int):
+    def __init__(self, objective: Restricted, rows: Tensor, height: int, width: int):
         super().__init__()
-        self.objective, self.rows, self.height, self.width = objective, rows, height, width
-        self.device = nn.Parameter(objective.images.new_zeros(0))  # some attacks ask the parameters where the model lives
+        self.objective, self.rows = objective, rows
+        self.height, self.width = height, width
+        # some attacks ask the parameters where the model lives
+        self.device = nn.Parameter(objective.images.new_zeros(0))
         self.eval()
 
     def whole(self, x: Tensor, rows: Tensor) -> Tensor:
@@ -89,13 +102,15 @@ class _Logits(nn.Module):
         return torch.where(self.objective.region[rows], F.pad(x, padding), image)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = self.rows if len(self.rows) == len(x) else self.rows.expand(len(x)) if len(self.rows) == 1 else None
-        if rows is None:
-            raise InputError(f'the attack showed the model {len(x)} of {len(self.rows)} images; use batched=False')
+        if len(self.rows) not in (1, len(x)):
+            raise InputError(f'the attack showed the model {len(x)} of {len(self.rows)} images; '
+                             'use batched=False')
+        rows = self.rows.expand(len(x))
         verdict = self.objective(self.whole(x, rows), rows)
         if verdict.logits is not None:
             return verdict.logits
-        first = verdict.margin - verdict.success.to(x.dtype)  # below the other logit at success, even if the margin is just 0
+        # below the other logit at success, even if the margin is just 0
+        first = verdict.margin - verdict.success.to(x.dtype)
         return torch.stack([first, torch.zeros_like(first)], 1)
 
 

@@ -6,17 +6,20 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, check_int, check_number
-from ..ops import changed_pixels
+from ..objectives.base import Restricted
+from ..ops import changed_pixels, gradient
 from ..ops.neighbourhood import gaussian_blur, image_extent, reflected_index, windows_changed
 from ..ops.prox import critical_lambda, half_quasinorm_prox
 from ..registry import ATTACKS
+from .active import Active
 from .base import MinimumAttack
+from .rng import ImageRNG
 
 __all__ = ['GSE']
 
 BLUR_RADIUS, BLUR_STD = 2, 1.5
 FIRST_LAMBDA = 0.01  # as a share of the critical one
-RESCUE = 10  # factor of the step size in the last two search steps of an image that was never broken
+RESCUE = 10  # factor of the step size in the last two search steps of an image never broken
 
 
 @ATTACKS.register_module()
@@ -91,97 +94,128 @@ class GSE(MinimumAttack):
         if self.steepness is not None:
             check_number(self, 'steepness')
 
-    def run(self, objective, rng) -> Tensor:
-        x, region, best, rows = objective.images, objective.region, objective.images.clone(), torch.arange(len(objective.images))
-        _, grad = _look(objective, x, region, rows)
-        scale = None
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        x, region = objective.images, objective.region
+        best = x.clone()
+
+        # the gradient at the clean image, where every search step starts
+        weight = region / 2  # what its gradients are multiplied by: images lie in [-1, 1]
+        _, grad = _look(objective, x, weight, torch.arange(len(x)))
         if self.steepness is not None:
-            scale = self.steepness / grad.flatten(1).abs().amax(1).clamp(min=1e-30)[:, None, None, None]
-            grad = grad * scale
+            steepest = grad.flatten(1).abs().amax(1).clamp(min=1e-30)
+            scale = (self.steepness / steepest)[:, None, None, None]
+            weight, grad = weight * scale, grad * scale
+
+        # lambda starts well below what would stop the first step, and lies between lower and upper from then on
         lam = FIRST_LAMBDA * critical_lambda(grad, self.sigma)
-        lower, upper = torch.zeros_like(lam), torch.full_like(lam, torch.inf)
         never = torch.iinfo(torch.int64).max
-        best_size = torch.full_like(lam, never, dtype=torch.int64)
-        limit, enough = self.limit(objective), objective.failed
+        s = Active(x=x, region=region, weight=weight, grad=grad, limit=self.limit(objective),
+                   lam=lam, lower=torch.zeros_like(lam), upper=torch.full_like(lam, torch.inf),
+                   best_size=torch.full_like(lam, never, dtype=torch.int64))
+        s.keep(~objective.failed.cpu())
 
         for search_step in range(self.search_steps):
-            rescue = (best_size == never) & (search_step >= self.search_steps - 2)
-            if not len(rows := (~enough).nonzero()[:, 0].cpu()):
+            if not len(s):
                 break
-            z, hit = self._descend(objective, grad, lam, torch.where(rescue, RESCUE * self.sigma, self.sigma), rows, scale)
-            changed = changed_pixels(z, x)
-            pixels = changed.flatten(1).sum(1)
-            size = windows_changed(changed, region) * changed[0].numel() + pixels  # ties to the fewest pixels
-            within = hit & (pixels <= limit)
-            better = within | (hit & (size < best_size))
-            best = torch.where(better[:, None, None, None], z, best)
-            best_size = torch.where(better, size, best_size)
-            enough = objective.failed | enough | within
 
-            lower, upper = torch.where(hit, lam, lower), torch.where(hit, upper, lam)
-            higher = torch.where(upper.isinf(), self.search_factor * lam, (upper + lam) / 2)
-            lam = torch.where(hit, higher, 0.9 * lower + 0.1 * lam)
+            # one descent, with longer steps where nothing else has helped
+            rescue = (s.best_size == never) & (search_step >= self.search_steps - 2)
+            sigma = torch.where(rescue, RESCUE * self.sigma, self.sigma)
+            z, hit = self._descend(objective, s, sigma)
+
+            # keep the success in the fewest windows, of these that with the fewest pixels, or one within the budget
+            changed = changed_pixels(z, s.x)
+            pixels = changed.flatten(1).sum(1)
+            size = windows_changed(changed, s.region) * changed[0].numel() + pixels
+            within = hit & (pixels <= s.limit)
+            better = within | (hit & (size < s.best_size))
+            s.best_size = torch.where(better, size, s.best_size)
+
+            # section search: up after a success, down after a failure
+            s.lower = torch.where(hit, s.lam, s.lower)
+            s.upper = torch.where(hit, s.upper, s.lam)
+            higher = torch.where(s.upper.isinf(), self.search_factor * s.lam, (s.upper + s.lam) / 2)
+            s.lam = torch.where(hit, higher, 0.9 * s.lower + 0.1 * s.lam)
+
+            better, done = torch.stack([better, objective.failed[s.rows] | within]).cpu()
+            best[s.rows[better]] = z[better]
+            s.keep(~done)
         return best
 
-    def _descend(self, objective, grad: Tensor, lam: Tensor, step: Tensor, rows: Tensor,
-                 scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One search step. The first success of each image (the clean image where there is none), and (B,) bool, success.
+    def _descend(self, objective: Restricted, start: Active,
+                 sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """One search step for the images of ``start``, Algorithm 1 with the step sizes ``sigma`` (b,).
 
-        Args:
-            grad: (B, C, H, W), gradient of the (scaled) hinge at the clean images.
-            lam, step: (B,), start value of lambda and step size.
-            rows: (b,) int64 on the CPU, the images to look at.
-            scale: (B, 1, 1, 1), what the hinge is multiplied by.
+        Returns:
+            The first success of each (b, C, H, W), the clean image where there is none, and (b,) bool, success.
         """
-        x, region = objective.images, objective.region
-        found, hit = x.clone(), torch.zeros(len(x), dtype=torch.bool)
-        extents = image_extent(region)
-        mirror = [reflected_index(e, length, BLUR_RADIUS) for e, length in zip(extents, x.shape[2:], strict=True)]
-        x, region, grad, lam, step, *mirror = (t[rows] for t in (x, region, grad, lam, step, *mirror))
-        lam, step = lam[:, None, None, None], step[:, None, None, None]
-        w, previous, price, subspace, t = torch.zeros_like(x), torch.zeros_like(x), lam * torch.ones_like(region), region, 1.0
+        part = Restricted(objective, start.rows)
+        found, hit = start.x.clone(), torch.zeros(len(start), dtype=torch.bool)
+        height, width = image_extent(start.region)
+        lam = start.lam[:, None, None, None]
+        s = Active(
+            # what stays; the mirrors say where the blur finds pixels beyond the border
+            x=start.x, region=start.region, weight=start.weight, lam=lam,
+            sigma=sigma[:, None, None, None],
+            mirror_rows=reflected_index(height, start.x.shape[2], BLUR_RADIUS),
+            mirror_columns=reflected_index(width, start.x.shape[3], BLUR_RADIUS),
+            # the perturbation of images in [-1, 1], the point before it was averaged, the gradient there
+            w=torch.zeros_like(start.x), point=torch.zeros_like(start.x), grad=start.grad,
+            # lambda of every pixel, and the pixels of phase 2
+            price=lam * torch.ones_like(start.region), subspace=start.region)
+        t = 1.0
 
         for j in range(self.iters):
+            last = j == self.iters - 1
             t_next = (1 + (1 + 4 * t * t) ** 0.5) / 2
             a = t / t_next if self.averaging == 'published' else 1 + (t - 1) / t_next
             t = t_next
-            slope = grad.add(w, alpha=2 * self.mu)
+
+            # phase 2 begins: from now on only pixels whose price did not rise
+            slope = s.grad.add(s.w, alpha=2 * self.mu)
             if j == self.k_hat:
-                subspace = (price <= lam) & region
-                previous = w = w * subspace
-            point = w.addcmul(step, slope, value=-1)
-            point = half_quasinorm_prox(point, price * step) if j < self.k_hat else point.mul_(subspace)
-            w = torch.lerp(previous, point, a)
-            previous = point
+                s.subspace = (s.price <= s.lam) & s.region
+                s.w = s.w * s.subspace
+                s.point = s.w
+
+            # a gradient step on hinge + mu |w|^2; then the prox of the 1/2-quasinorm, or back into the subspace
+            point = s.w.addcmul(s.sigma, slope, value=-1)
             if j < self.k_hat:
-                blur = gaussian_blur((w != 0).any(1).to(w.dtype), *mirror, BLUR_STD)[:, None]
-                price = torch.where(blur > 0, price / (1 + blur), price / self.q)
-            w.clamp_(-2 * x, 2 - 2 * x)  # 2 x - 1 + w stays in [-1, 1]
+                point = half_quasinorm_prox(point, s.price * s.sigma)
+            else:
+                point.mul_(s.subspace)
 
-            z = torch.add(x, w, alpha=0.5)
-            last = j == self.iters - 1
-            success_, grad = _look(objective, z, region, rows, backward=not last)
-            if scale is not None and not last:
-                grad = grad * scale[rows]
-            failed = objective.failed[rows]
-            success, done = torch.stack([success_, success_ | failed]).cpu()  # the step's only synchronisation
-            if success.any():
-                found[rows[success]], hit[rows[success]] = z[success], True
-            if last or done.all():
+            # the average with the point before
+            s.w = torch.lerp(s.point, point, a)
+            s.point = point
+
+            # the price falls around changed pixels and rises everywhere else
+            if j < self.k_hat:
+                mask = (s.w != 0).any(1).to(s.w.dtype)
+                blur = gaussian_blur(mask, s.mirror_rows, s.mirror_columns, BLUR_STD)[:, None]
+                s.price = torch.where(blur > 0, s.price / (1 + blur), s.price / self.q)
+            s.w.clamp_(-2 * s.x, 2 - 2 * s.x)  # 2 x - 1 + w stays in [-1, 1]
+
+            # look at the candidate, keep the first success, drop what is done
+            z = torch.add(s.x, s.w, alpha=0.5)
+            success, grad = _look(part, z, s.weight, s.rows, backward=not last)
+            if grad is not None:
+                s.grad = grad
+            done = success | part.failed[s.rows] | last
+            success, done = torch.stack([success, done]).cpu()  # the step's only synchronisation
+            found[s.rows[success]], hit[s.rows[success]] = z[success], True
+            s.keep(~done)
+            if not len(s):
                 break
-            if done.any():
-                stay = ~(success_ | failed)
-                x, region, grad, lam, step, w, previous, price, subspace, *mirror = (
-                    kept[stay] for kept in (x, region, grad, lam, step, w, previous, price, subspace, *mirror))
-                rows = rows[~done]
-        return found, hit.to(x.device)
+        return found, hit.to(found.device)
 
 
-def _look(objective, z: Tensor, region: Tensor, rows: Tensor, backward: bool = True) -> tuple[Tensor, Tensor | None]:
-    """Success (b,) at the candidates, and the gradient of the hinge in units of [-1, 1], zero outside the region."""
-    probe = z.detach().requires_grad_(backward)
-    verdict = objective(probe, rows)
+def _look(objective: Restricted, z: Tensor, weight: Tensor, rows: Tensor,
+          backward: bool = True) -> tuple[Tensor, Tensor | None]:
+    """Success (b,) at the candidates, and the gradient of the hinge times ``weight`` (b, 1, H, W)."""
+    z = z.detach().requires_grad_(backward)
+    verdict = objective(z, rows)
     if not backward:
         return verdict.success, None
     hinge = verdict.margin.clamp(min=0) * ~verdict.success
-    return verdict.success, torch.autograd.grad(hinge.sum(), probe)[0] * region / 2
+    return verdict.success, gradient(hinge, z) * weight

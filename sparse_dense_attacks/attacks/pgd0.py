@@ -4,9 +4,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..ops import box_bounds, pixel_budget, top_k
+from ..checks import check_number
+from ..objectives.base import Restricted
+from ..ops import box_bounds, gradient, largest, pixel_budget
 from ..registry import ATTACKS
+from .active import Active
 from .base import Best, BudgetAttack
+from .rng import ImageRNG
 
 __all__ = ['PGD0']
 
@@ -26,47 +30,53 @@ class PGD0(BudgetAttack):
     """
     alpha: float = 0.153
 
-    def run(self, objective, rng) -> Tensor:
-        x, region, best = objective.images, objective.region, Best(objective)
-        c = x.shape[1]
-        k = pixel_budget(self.k, region, objective.keys)
+    def __post_init__(self):
+        super().__post_init__()
+        check_number(self, 'alpha')
+
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        x, best = objective.images, Best(objective)
+        k = pixel_budget(self.k, objective.region, objective.keys)
+        k_max = int(k.max())
+
+        # a random point of the box, projected
         low, high = box_bounds(x, 1.0)
-        size = region.flatten(1).sum(1) * c
-        delta = _project(low + rng.uniform(c) * (high - low), low, high, region, k, k_max := int(k.max()))
-        rows = torch.arange(len(x))
+        delta = low + rng.uniform(x.shape[1]) * (high - low)
+        delta = _project(delta, low, high, objective.region, k, k_max)
+        size = objective.region.flatten(1).sum(1) * x.shape[1]
+        s = Active(x=x, delta=delta, low=low, high=high, region=objective.region, k=k, size=size)
+
         for step in range(self.steps + 1):
-            probe = (x + delta).requires_grad_()
-            verdict = objective(probe, rows)
-            better = best.improved(verdict, rows)
-            if step == self.steps:
-                best.store(probe, verdict, rows, better.cpu())
+            last = step == self.steps
+
+            # look at the candidate, keep the best, drop what is done
+            z = (s.x + s.delta).requires_grad_()
+            verdict = objective(z, s.rows)
+            if not last:
+                s.grad = gradient(verdict.loss, z) * s.region
+            done = objective.failed[s.rows] | (verdict.success & self.early_stop) | last
+            [done] = best.take(z, verdict, s.rows, done)
+            s.keep(~done)
+            if not len(s):
                 break
-            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0] * region
 
-            done = objective.failed[rows] | (verdict.success & self.early_stop)
-            better_, done_ = torch.stack([better, done]).cpu()
-            best.store(probe, verdict, rows, better_)
-            if done_.any():
-                stay = ~done
-                x, delta, low, high, region, k, size, grad = (t[stay] for t in (x, delta, low, high, region, k, size, grad))
-                rows = rows[~done_]
-                if not len(rows):
-                    break
+            # a step along the gradient, as long as alpha for every channel value
+            length = self.alpha * s.size / s.grad.flatten(1).norm(p=1, dim=1).clamp(min=1e-10)
+            s.delta = s.delta + s.grad * length[:, None, None, None]
 
-            length = self.alpha * size / grad.flatten(1).norm(p=1, dim=1).clamp(min=1e-10)
-            delta.add_(grad.mul_(length[:, None, None, None]))
-            delta = _project(delta, low, high, region, k, k_max)
+            # back onto k pixels in the box
+            s.delta = _project(s.delta, s.low, s.high, s.region, s.k, k_max)
         return best.images
 
 
-def _project(delta: Tensor, low: Tensor, high: Tensor, region: Tensor, k: Tensor, k_max: int) -> Tensor:
+def _project(delta: Tensor, low: Tensor, high: Tensor, region: Tensor, k: Tensor,
+             k_max: int) -> Tensor:
     """Nearest perturbation inside the box with at most ``k[b]`` non-zero pixels.
 
     Keeping a pixel lowers the squared distance by its energy less what clipping it costs; the k largest gains are kept.
     ``delta^2 - (delta - inside)^2`` is factored, because long steps would cancel.
     """
     inside = torch.clamp(delta, low, high)
-    gain = (inside * (2 * delta - inside)).sum(1, keepdim=True).masked_fill(~region, -torch.inf).flatten(1)
-    index, keep = top_k(gain, k, k_max)
-    mask = torch.zeros_like(gain).scatter_(1, index, keep.to(gain.dtype)).view_as(region)
+    gain = (inside * (2 * delta - inside)).sum(1, keepdim=True)
+    mask = largest(gain.masked_fill_(~region, -torch.inf), k, k_max)
     return inside.mul_(mask)

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..ops import pixel_budget, top_k
+from ..objectives.base import Restricted
+from ..ops import largest, pixel_budget
 from ..registry import ATTACKS
+from .active import Active
 from .base import Best, BudgetAttack
+from .rng import ImageRNG
 
 __all__ = ['RandomPixels']
 
@@ -22,22 +25,24 @@ class RandomPixels(BudgetAttack):
         early_stop: return the first success.
     """
 
-    def run(self, objective, rng) -> Tensor:
-        region, best, rows = objective.region, Best(objective), torch.arange(len(objective.images))
-        k = pixel_budget(self.k, region, objective.keys)
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        best = Best(objective)
+        k = pixel_budget(self.k, objective.region, objective.keys)
         k_max = int(k.max())
+        s = Active(x=objective.images, region=objective.region, k=k)
+
         for _ in range(self.steps):
-            x, inside = objective.images[rows], region[rows]
-            order = rng.uniform(1, rows).masked_fill_(~inside, -torch.inf).flatten(1)
-            index, keep = top_k(order, k[rows], k_max)
-            mask = torch.zeros_like(order, dtype=torch.bool).scatter_(1, index, keep).view_as(inside)
-            z = torch.where(mask, rng.uniform(x.shape[1], rows).round_(), x)
+            # k pixels and their colours
+            order = rng.uniform(1, s.rows).masked_fill_(~s.region, -torch.inf)
+            colours = rng.uniform(s.x.shape[1], s.rows).round_()
+            z = torch.where(largest(order, s.k, k_max), colours, s.x)
+
+            # look at them, keep the best, drop what is done
             with torch.no_grad():
-                verdict = objective(z, rows)
-            done = objective.failed[rows] | (verdict.success & self.early_stop)
-            better, done = torch.stack([best.improved(verdict, rows), done]).cpu()
-            best.store(z, verdict, rows, better)
-            rows = rows[~done]
-            if not len(rows):
+                verdict = objective(z, s.rows)
+            done = objective.failed[s.rows] | (verdict.success & self.early_stop)
+            [done] = best.take(z, verdict, s.rows, done)
+            s.keep(~done)
+            if not len(s):
                 break
         return best.images

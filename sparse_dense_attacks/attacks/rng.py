@@ -1,6 +1,7 @@
 """Random draws that depend on (seed, sample key) and on nothing else."""
 import copy
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class ImageRNG:
         part.shape, part.device = self.shape, self.device
         return part
 
-    def on_grid(self, grid) -> 'ImageRNG':
+    def on_grid(self, grid: Callable[[int, int], tuple[int, int]]) -> 'ImageRNG':
         """The same generators, drawing fields on a grid: ``grid`` maps the height and width of an image to those of its grid."""
         part = copy.copy(self)
         part.sizes, part.shape = [grid(*size) for size in self.sizes], grid(*self.shape)
@@ -53,18 +54,19 @@ class ImageRNG:
             line[:count] = torch.rand(count, generator=self.generators[r])
         return out.to(self.device)
 
-    def _field(self, draw, channels, rows):
-        rows = range(len(self.generators)) if rows is None else rows.tolist()
-        out = torch.zeros(len(rows), channels, *self.shape)
-        for field, r in zip(out, rows, strict=True):
-            h, w = self.sizes[r]
-            field[:, :h, :w] = draw(channels, h, w, generator=self.generators[r])
+    def _field(self, draw: Callable, channels: int, rows: Tensor | None) -> Tensor:
+        which = list(range(len(self.generators))) if rows is None else rows.tolist()
+        out = torch.zeros(len(which), channels, *self.shape)
+        for field, r in zip(out, which, strict=True):
+            height, width = self.sizes[r]
+            field[:, :height, :width] = draw(channels, height, width, generator=self.generators[r])
         return out.to(self.device)
 
 
-def _generator(seed, key):
+def _generator(seed: int, key) -> torch.Generator:
     digest = hashlib.blake2b(f'{seed}\0{key}'.encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, 'little') >> 1)  # manual_seed takes 63 bits
+    seed = int.from_bytes(digest, 'little') >> 1  # manual_seed takes 63 bits
+    return torch.Generator().manual_seed(seed)
 
 
 def _extent(used: Tensor) -> int:

@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice, check_int, check_number
+from ..objectives.base import Restricted
+from ..ops import gradient
 from ..ops.smooth_l0 import smooth_l0_grad
 from ..registry import ATTACKS
+from .active import Active
 from .base import MinimumAttack
+from .rng import ImageRNG
 
 __all__ = ['SigmaZero']
 
@@ -54,62 +58,72 @@ class SigmaZero(MinimumAttack):
         check_number(self, 't', low_ok=True)
         check_choice(self, 'unit', ('element', 'pixel'))
 
-    def run(self, objective, rng) -> Tensor:
-        x, region = objective.images, objective.region
-        b, c, pixel = *x.shape[:2], self.unit == 'pixel'
-        d = region.flatten(1).sum(1) * (1 if pixel else c)
-        limit = self.limit(objective)
-        best, best_l0, rows = x.clone(), d + 1, torch.arange(b)
-        delta, m, v, z = (torch.zeros_like(x) for _ in range(4))
-        lam, sigma, eta, tau = (x.new_full((b, 1, 1, 1), value) for value in self.start())
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        x, pixel = objective.images, self.unit == 'pixel'
+        best = x.clone()
+        d = objective.region.flatten(1).sum(1) * (1 if pixel else x.shape[1])  # what may change
+        s = Active(x=x, region=objective.region, d=d, limit=self.limit(objective), best_l0=d + 1,
+                   delta=torch.zeros_like(x), m=torch.zeros_like(x), v=torch.zeros_like(x))
+        for name, value in self.start().items():
+            setattr(s, name, x.new_full((len(x), 1, 1, 1), value))
 
-        for i in range(self.steps):
-            last = i == self.steps - 1
-            torch.add(x, delta, out=z)
-            probe = z.detach().requires_grad_(not last)
-            verdict = objective(probe, rows)
-            changed = delta != 0
-            l0 = (changed.any(1) if pixel else changed).flatten(1).sum(1)
-            better = verdict.success & (l0 < best_l0)
-            best_l0 = torch.where(better, l0, best_l0)
+        for i in range(1, self.steps + 1):
+            last = i == self.steps
+
+            # look at the candidate; the hinge is exactly 0 at success
+            z = torch.add(s.x, s.delta).requires_grad_(not last)
+            verdict = objective(z, s.rows)
             if not last:
-                hinge = verdict.margin.clamp(min=0) * ~verdict.success
-                grad = torch.autograd.grad(hinge.sum(), probe)[0].contiguous()  # of a pooled input it is an expanded view
+                s.grad = gradient(verdict.margin.clamp(min=0) * ~verdict.success, z)
+            s.success = verdict.success[:, None, None, None]
 
-            done = objective.failed[rows] | (best_l0 <= limit)
-            better_, done_ = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
-            if better_.any():
-                best[rows[better_]] = z[better_]
-            if last or done_.all():
+            # keep the sparsest success, drop what is done
+            changed = s.delta != 0
+            l0 = (changed.any(1) if pixel else changed).flatten(1).sum(1)
+            better = verdict.success & (l0 < s.best_l0)
+            s.best_l0 = torch.where(better, l0, s.best_l0)
+            done = objective.failed[s.rows] | (s.best_l0 <= s.limit) | last
+            better, done = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
+            best[s.rows[better]] = z.detach()[better]
+            s.keep(~done)
+            if not len(s):
                 break
-            success = verdict.success[:, None, None, None]
-            if done_.any():
-                x, region, d, limit, best_l0, delta, m, v, z, lam, sigma, eta, tau, grad, success = (
-                    t[~done] for t in (x, region, d, limit, best_l0, delta, m, v, z, lam, sigma, eta, tau, grad, success))
-                rows = rows[~done_]
 
-            grad.addcmul_(smooth_l0_grad(delta, sigma, pixel), lam / d[:, None, None, None]).mul_(region)  # hinge + smooth l0
-            largest = torch.maximum(grad.flatten(1).amax(1), -grad.flatten(1).amin(1))  # norm(p=inf) takes 50 times as long
-            grad.div_(largest.clamp(min=1e-12)[:, None, None, None])
-            m.lerp_(grad, 1 - 0.9)
-            v.mul_(0.999).addcmul_(grad, grad, value=1 - 0.999)
-            torch.sqrt(v, out=z).div_((1 - 0.999 ** (i + 1)) ** 0.5).add_(1e-8)
-            delta.addcmul_(torch.div(m, z, out=z), eta / (0.9 ** (i + 1) - 1))
-            torch.sub(torch.add(x, delta, out=z).clamp_(0, 1), x, out=delta)  # into the box
+            # add the gradient of lam * l0hat / d, none outside the region; normalise by the largest entry
+            price = s.lam / s.d[:, None, None, None]
+            s.grad.addcmul_(smooth_l0_grad(s.delta, s.sigma, pixel), price).mul_(s.region)
+            flat = s.grad.flatten(1)
+            norm = torch.maximum(flat.amax(1), -flat.amin(1))  # norm(p=inf) takes 50 times as long
+            s.grad.div_(norm.clamp(min=1e-12)[:, None, None, None])
 
-            lam, sigma, eta, tau = self.feedback(success, i + 1, lam, sigma, eta, tau)
-            size = torch.abs(delta, out=z)
-            delta.mul_((size.amax(1, keepdim=True) if pixel else size) >= tau)
+            # a step of Adam
+            s.m.lerp_(s.grad, 1 - 0.9)
+            s.v.mul_(0.999).addcmul_(s.grad, s.grad, value=1 - 0.999)
+            scale = s.v.sqrt().div_((1 - 0.999 ** i) ** 0.5).add_(1e-8)
+            s.delta.addcmul_(s.m / scale, s.eta / (0.9 ** i - 1))
+
+            # into the box
+            s.delta = torch.add(s.x, s.delta).clamp_(0, 1).sub_(s.x)
+
+            # the parameters follow the verdict; changes below the threshold are set to zero
+            self.adapt(s, i)
+            size = s.delta.abs()
+            s.delta.mul_((size.amax(1, keepdim=True) if pixel else size) >= s.tau)
         return best
 
-    def start(self) -> tuple[float, float, float, float]:
+    def start(self) -> dict[str, float]:
         """Weight and sharpness of the smooth l0 norm, step size and threshold of the first iteration."""
-        return 1.0, self.sigma, self.eta0, self.tau0
+        return dict(lam=1.0, sigma=self.sigma, eta=self.eta0, tau=self.tau0)
 
-    def feedback(self, success: Tensor, i: int, lam: Tensor, sigma: Tensor, eta: Tensor, tau: Tensor) -> tuple[Tensor, ...]:
-        """Their values after ``i`` iterations, all (b, 1, 1, 1), given the last verdict."""
-        eta = torch.full_like(eta, self.eta0 * (0.1 + 0.9 * (1 + math.cos(math.pi * i / self.steps)) / 2))
-        return lam, sigma, eta, self._move_threshold(success, eta, tau)
+    def adapt(self, s: Active, i: int) -> None:
+        """Set these four, all (b, 1, 1, 1), after ``i`` iterations; ``s.success`` is the last verdict."""
+        s.eta = torch.full_like(s.eta, self.cosine(i))
+        self.move_threshold(s)
 
-    def _move_threshold(self, success, eta, tau):
-        return torch.where(success, tau + self.t * eta, tau - self.t * eta).clamp_(0, 1)
+    def cosine(self, i: int) -> float:
+        """The step size after ``i`` iterations."""
+        return self.eta0 * (0.1 + 0.9 * (1 + math.cos(math.pi * i / self.steps)) / 2)
+
+    def move_threshold(self, s: Active) -> None:
+        """Up at success, down otherwise."""
+        s.tau = torch.where(s.success, s.tau + self.t * s.eta, s.tau - self.t * s.eta).clamp_(0, 1)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..checks import check_int
 from ..groups import Kernel, Pixel
+from ..objectives.base import Restricted
 from ..registry import ATTACKS, KERNELS
 from .base import Attack, BudgetAttack, cascade
 from .rng import ImageRNG
@@ -45,18 +46,19 @@ class SparseAutoAttack(BudgetAttack):
     def members(self) -> tuple[Attack, ...]:
         """The attacks in order."""
         common = dict(k=self.k, early_stop=self.early_stop, kernel=self.kernel)
-        return (StructuredSparsePGD(steps=self.steps, gradient='projected', **common),  # with single pixels plain Sparse-PGD
+        # with single pixels StructuredSparsePGD is plain Sparse-PGD
+        return (StructuredSparsePGD(steps=self.steps, gradient='projected', **common),
                 StructuredSparsePGD(steps=self.steps, gradient='unprojected', **common),
                 SparseRS(steps=self.queries, alpha_init=0.8, loss='ce', **common))
 
-    def run(self, objective, rng) -> Tensor:
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         return self.stages(objective, rng)[0]
 
-    def stages(self, objective, rng: ImageRNG) -> tuple[Tensor, Tensor]:
+    def stages(self, objective: Restricted, rng: ImageRNG) -> tuple[Tensor, Tensor]:
         """What :meth:`run` returns, and which of :attr:`members` was the first to break each image.
 
         Args:
-            objective: as in :meth:`run`, a :class:`Restricted` view of a :class:`MeteredObjective`.
+            objective: as in :meth:`run`.
             rng: the images' generators.
 
         Returns:

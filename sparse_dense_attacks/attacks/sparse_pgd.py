@@ -5,13 +5,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..checks import check_choice, check_int, check_number
 from ..groups import Pixel
-from ..ops import box_bounds, top_k
-from ..registry import ATTACKS, nearest
+from ..objectives.base import Restricted
+from ..ops import box_bounds, gradient, largest
+from ..registry import ATTACKS
+from .active import Active
 from .base import Best, BudgetAttack, cascade
+from .rng import ImageRNG
 
-__all__ = ['SparsePGD', 'largest']
+__all__ = ['SparsePGD']
 
 GRADIENTS = ('projected', 'unprojected', 'ensemble')
 
@@ -53,74 +56,76 @@ class SparsePGD(BudgetAttack):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.gradient not in GRADIENTS:
-            raise InputError(f"SparsePGD: unknown gradient '{self.gradient}': {nearest(self.gradient, GRADIENTS)}")
-        for name, low, high in (('alpha', 0, 2), ('beta', 0, float('inf')), ('eps_inf', 0, 1)):
-            if not low < getattr(self, name) <= high:
-                raise InputError(f'SparsePGD: {name} = {getattr(self, name)}, expected more than {low} and at most {high}')
-        if not isinstance(self.patience, int) or self.patience < 1:
-            raise InputError(f'SparsePGD: patience = {self.patience}, expected an int >= 1')
+        check_choice(self, 'gradient', GRADIENTS)
+        check_number(self, 'alpha', 0, 2, high_ok=True)
+        check_number(self, 'beta')
+        check_number(self, 'eps_inf', 0, 1, high_ok=True)
+        check_int(self, 'patience')
+        check_number(self, 'gamma', low_ok=True)
 
-    def run(self, objective, rng) -> Tensor:
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         if self.gradient == 'ensemble':
-            members = [replace(self, gradient=gradient) for gradient in GRADIENTS[:2]]
+            members = [replace(self, gradient=rule) for rule in GRADIENTS[:2]]
             return cascade(members, objective, rng, survivors_only=self.early_stop)[0]
 
-        x, kernel, best = objective.images, self.kernel, Best(objective)
-        b, c, *size = x.shape
-        groups, mask_rng, (k, _) = kernel.usable(objective.region), rng.on_grid(kernel.grid), self.budget(objective)
-        k_max = int(k.max())
-        low, high = (bound.mul_(objective.region) for bound in box_bounds(x, self.eps_inf))
-        stride = self.beta * groups.flatten(1).sum(1).sqrt()
-        p = ((2 * rng.uniform(c) - 1) * self.eps_inf).clamp_(low, high)
-        u = mask_rng.normal(1).masked_fill_(~groups, -torch.inf)  # -inf is never chosen and has zero gradient
-        mask, still = kernel.expand(largest(u, k, k_max), size), torch.zeros_like(k)
-        z, rows = torch.empty_like(x), torch.arange(b)
+        best, kernel = Best(objective), self.kernel
+        mask_rng = rng.on_grid(kernel.grid)
+        s = self._start(objective, rng, mask_rng)
+        size, k_max = s.x.shape[2:], int(s.k.max())
 
         for step in range(self.steps + 1):
-            torch.mul(p, mask, out=z).add_(x)
-            probe = z.detach().requires_grad_(step < self.steps)
-            verdict = objective(probe, rows)
-            better = best.improved(verdict, rows)
-            if step == self.steps:
-                best.store(z, verdict, rows, better.cpu())
+            last = step == self.steps
+
+            # look at x + p * mask, keep the best, drop what is done
+            z = torch.mul(s.p, s.mask).add_(s.x).requires_grad_(not last)
+            verdict = objective(z, s.rows)
+            if not last:
+                s.grad = gradient(verdict.loss, z)
+            done = objective.failed[s.rows] | (verdict.success & self.early_stop) | last
+            done, s.stuck = best.take(z, verdict, s.rows, done, s.still >= self.patience)
+            s.keep(~done)
+            if not len(s):
                 break
-            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0].contiguous()  # of a pooled input it is an expanded view
 
-            done = objective.failed[rows] | (verdict.success & self.early_stop)
-            stuck = still >= self.patience
-            better_, done_, stuck_ = torch.stack([better, done, stuck]).cpu()  # the iteration's only synchronisation
-            best.store(z, verdict, rows, better_)
-            if done_.any():
-                stay = ~done
-                x, z, p, u, mask, still, k, low, high, stride, groups, grad, stuck = (
-                    t[stay] for t in (x, z, p, u, mask, still, k, low, high, stride, groups, grad, stuck))
-                rows, stuck_ = rows[~done_], stuck_[~done_]
-                if not len(rows):
-                    break
+            # where the mask has not changed for long, a fresh one, and no gradient that was taken at the old one
+            if s.stuck.any():
+                fresh = mask_rng.normal(1, s.rows[s.stuck])
+                s.u[s.stuck] = fresh.masked_fill_(~s.groups[s.stuck], -torch.inf)
+                s.grad[s.stuck] = 0
+                s.still[s.stuck] = -1  # counted from this mask on, another one or not
 
-            if stuck_.any():  # a fresh mask, and no gradient that was taken at the old one
-                u[stuck] = mask_rng.normal(1, rows[stuck_]).masked_fill_(~groups[stuck], -torch.inf)
-                grad[stuck] = 0
-            s = u.sigmoid()
-            grad_p = torch.mul(grad, p, out=z).sum(1, keepdim=True)  # z is free until the next candidate
-            grad_u = kernel.correlate(grad_p).mul_(s * (1 - s))  # straight through top-k, and sigmoid
+            # the mask logits follow their l2-normalised gradient, straight through top-k and through the sigmoid
+            share = s.u.sigmoid()
+            grad_mask = kernel.correlate((s.grad * s.p).sum(1, keepdim=True))
+            grad_u = grad_mask.mul_(share * (1 - share))
             norm = grad_u.flatten(1).norm(dim=1)
-            length = torch.where(norm < self.gamma, 0, stride / (norm + 1e-10))
-            u.addcmul_(grad_u, length[:, None, None, None])
-            grad.sign_()  # the factor sigmoid(u) of the unprojected gradient does not change its sign
-            if self.gradient == 'projected':
-                grad.mul_(mask)
-            p.add_(grad, alpha=self.alpha * self.eps_inf)
-            torch.clamp(p, low, high, out=p)
+            length = torch.where(norm < self.gamma, 0, s.stride / (norm + 1e-10))
+            s.u.addcmul_(grad_u, length[:, None, None, None])
 
-            chosen = kernel.expand(largest(u, k, k_max), size)
-            unchanged = (chosen == mask).flatten(1).all(1) & ~stuck
-            mask, still = chosen, torch.where(unchanged, still + 1, 0)
+            # the magnitudes follow the sign of theirs; the factor sigmoid(u) of the unprojected one does not change it
+            direction = s.grad.sign_()
+            if self.gradient == 'projected':
+                direction.mul_(s.mask)
+            s.p.add_(direction, alpha=self.alpha * self.eps_inf)
+            torch.clamp(s.p, s.low, s.high, out=s.p)
+
+            # the mask of the k largest logits
+            mask = kernel.expand(largest(s.u, s.k, k_max), size)
+            unchanged = (mask == s.mask).flatten(1).all(1)
+            s.still = torch.where(unchanged, s.still + 1, 0)
+            s.mask = mask
         return best.images
 
-
-def largest(u: Tensor, k: Tensor, k_max: int) -> Tensor:
-    """(b, 1, Gh, Gw) bool, the ``k[b]`` largest of each image's ``u``, of the same shape."""
-    index, keep = top_k(u.flatten(1), k, k_max)
-    return torch.zeros_like(u, dtype=torch.bool).flatten(1).scatter_(1, index, keep).view_as(u)
+    def _start(self, objective: Restricted, rng: ImageRNG, mask_rng: ImageRNG) -> Active:
+        """Random magnitudes and mask logits, the mask of the k largest of them, and what stays as it is."""
+        x, kernel = objective.images, self.kernel
+        k = self.budget(objective)[0]
+        groups = kernel.usable(objective.region)
+        low, high = (bound.mul_(objective.region) for bound in box_bounds(x, self.eps_inf))
+        p = ((2 * rng.uniform(x.shape[1]) - 1) * self.eps_inf).clamp_(low, high)
+        # logits of -inf are never chosen and have zero gradient
+        u = mask_rng.normal(1).masked_fill_(~groups, -torch.inf)
+        mask = kernel.expand(largest(u, k, int(k.max())), x.shape[2:])
+        return Active(x=x, p=p, u=u, mask=mask, still=torch.zeros_like(k),
+                      k=k, groups=groups, low=low, high=high,
+                      stride=self.beta * groups.flatten(1).sum(1).sqrt())

@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_number
-from ..errors import InputError
+from ..checks import check_number, check_numbers
 from ..groups import Kernel, Pixel
-from ..ops import box_bounds
+from ..objectives.base import Restricted
+from ..ops import box_bounds, gradient, largest
 from ..registry import ATTACKS, KERNELS
 from ..types import Verdict
+from .active import Active
 from .base import Best, BudgetAttack
-from .sparse_pgd import largest
+from .rng import ImageRNG
 
 __all__ = ['SwapPGD']
 
@@ -64,101 +65,126 @@ class SwapPGD(BudgetAttack):
         check_number(self, 'start', 0, 1, low_ok=True, high_ok=True)
         check_number(self, 'momentum', 0, 1, low_ok=True)
         check_number(self, 'alpha', 0, 1, low_ok=True, high_ok=True)
+        check_numbers(self, 'noise', 2, low_ok=True)
         check_number(self, 'exchange', 0, 1, low_ok=True, high_ok=True)
-        check_number(self, 'reach', 0)
-        numbers = isinstance(self.noise, tuple | list) and all(isinstance(n, int | float) and n >= 0 for n in self.noise)
-        if not numbers or len(self.noise) != 2:
-            raise InputError(f'SwapPGD: noise = {self.noise!r}, expected two numbers of at least 0, one for each phase')
+        check_number(self, 'reach')
         object.__setattr__(self, 'noise', tuple(self.noise))
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
 
-    def run(self, objective, rng) -> Tensor:
-        x, kernel, best = objective.images, self.kernel, Best(objective)
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        best, kernel = Best(objective), self.kernel
+        mask_rng = rng.on_grid(kernel.grid)
         best.loss = self._ascended(objective.clean).loss.clone()
-        size, (k, room) = x.shape[2:], self.budget(objective)
-        groups, mask_rng, k_max = kernel.usable(objective.region), rng.on_grid(kernel.grid), int(k.max())
-        low, high = (bound.mul_(objective.region) for bound in box_bounds(x, 1.0))
-        rows, spare = torch.arange(len(x)), room - k  # nothing can be exchanged where everything is chosen
-        p, v, total = torch.zeros_like(x), torch.zeros_like(groups), torch.zeros_like(x)
-        tired, *learned = (torch.zeros_like(groups, dtype=x.dtype) for _ in range(3))
-        held, first_swap = (), max(round(self.start * self.steps), 1)
+        s = self._start(objective)
+        size, k_max = s.x.shape[2:], int(s.k.max())
+        first_swap = max(round(self.start * self.steps), 1)
 
         for step in range(self.steps + 1):
-            z = torch.addcmul(x, p, kernel.expand(v, size).to(x.dtype))
-            probe = z.requires_grad_(step < self.steps)
-            verdict = self._ascended(objective(probe, rows))
-            better = best.improved(verdict, rows)
-            if step == self.steps:
-                best.store(z, verdict, rows, better.cpu())
+            last = step == self.steps
+
+            # look at x + p * mask, keep the best, drop what is done
+            mask = kernel.expand(s.v, size).to(s.x.dtype)
+            z = torch.addcmul(s.x, s.p, mask).requires_grad_(not last)
+            verdict = self._ascended(objective(z, s.rows))
+            s.value = verdict.loss.detach()[:, None, None, None]
+            better = best.improved(verdict, s.rows) | (step <= 1)  # step 0 looks at the clean image
+            s.better = better[:, None, None, None]
+            if not last:  # no say to pixels that stay
+                s.grad = gradient(verdict.loss, z).mul_(s.high > s.low)
+            done = objective.failed[s.rows] | (verdict.success & self.early_stop) | last
+            [done] = best.take(z, verdict, s.rows, done)
+            s.keep(~done)
+            if not len(s):
                 break
-            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0].contiguous().mul_(high > low)  # no say to pixels that stay
-            loss = verdict.loss.detach()[:, None, None, None].expand_as(v)
+
+            # learn what the exchange really brought, then move home to the candidate if it was better
             if step > 1:
-                learned = self._learned(*learned, v.to(x.dtype) - held[1].to(x.dtype), loss - held[3])
+                self._learn(s)
+            s.home_p = torch.where(s.better, s.p, s.home_p)
+            s.home_v = torch.where(s.better, s.v, s.home_v)
+            s.home_grad = torch.where(s.better, s.grad, s.home_grad)
+            s.home_value = torch.where(s.better, s.value, s.home_value)
 
-            done = objective.failed[rows] | (verdict.success & self.early_stop)
-            better_, done_ = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
-            best.store(z, verdict, rows, better_)
-            if done_.any():
-                x, p, v, total, tired, *learned, k, spare, low, high, groups, grad, loss, better = (t[~done] for t in (
-                    x, p, v, total, tired, *learned, k, spare, low, high, groups, grad, loss, better))
-                held = [t[~done] for t in held]
-                rows = rows[~done_]
-                if not len(rows):
-                    break
-
-            better = better[:, None, None, None] | (step <= 1)  # step 0 looked at the clean image
-            now = p, v, grad, loss
-            held = [torch.where(better, new, old) for new, old in zip(now, held or now, strict=True)]
+            # phase 1, Frank-Wolfe: the k groups that promise most go to their best corners
             if step < first_swap:
-                total = self.momentum * total + grad / grad.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
-                p = torch.where(total > 0, high, low)
-                v = largest(self._log_gain(total * p, mask_rng, rows, 0).masked_fill_(~groups, -torch.inf), k, k_max)
+                norm = s.grad.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+                s.total = self.momentum * s.total + s.grad / norm
+                s.p = torch.where(s.total > 0, s.high, s.low)
+                gain = self._log_gain(s.total * s.p, self.noise[0], mask_rng, s.rows)
+                s.v = largest(gain.masked_fill_(~s.groups, -torch.inf), s.k, k_max)
                 continue
+
+            # phase 2: what was tried in vain becomes less likely
             if step > first_swap:
-                tired = torch.where(better, 0.3 * tired, tired + 2.0 * (v & ~held[1]))
-            p, v, grad, _ = held
-            swapped = (self.exchange * (1 - step / self.steps) * k).round().long().clamp(min=1).minimum(spare)
-            corner = torch.where(grad > 0, high, low)
-            worth = kernel.correlate((grad * p).sum(1, keepdim=True)).masked_fill_(~v, 0)
+                s.tired = torch.where(s.better, 0.3 * s.tired, s.tired + 2.0 * (s.v & ~s.home_v))
+            share = self.exchange * (1 - step / self.steps)
+            count = (share * s.k).round().long().clamp(min=1).minimum(s.spare)
+
+            # out of the chosen groups at home go those that matter little
+            worth = kernel.correlate((s.home_grad * s.home_p).sum(1, keepdim=True))
+            worth = worth.masked_fill_(~s.home_v, 0)
             worth = worth / worth.abs().amax((2, 3), keepdim=True).clamp(min=1e-30)
-            leave = largest((mask_rng.normal(1, rows) - worth).masked_fill_(~v, -torch.inf), swapped, k_max)
-            gain = self._log_gain(grad * corner, mask_rng, rows, 1) - tired + learned[0] / learned[1].sqrt().clamp(min=1e-12)
-            enter = largest(gain.masked_fill_(v | ~groups, -torch.inf), swapped, k_max)
-            p = torch.clamp(p + self.alpha * grad.sign(), low, high)
-            p = torch.where(kernel.expand(enter, size) > 0, corner, p)
-            v = v & ~leave | enter
+            needless = mask_rng.normal(1, s.rows) - worth
+            leave = largest(needless.masked_fill_(~s.home_v, -torch.inf), count, k_max)
+
+            # in come, at their best corners, those that promise much
+            corner = torch.where(s.home_grad > 0, s.high, s.low)
+            gain = self._log_gain(s.home_grad * corner, self.noise[1], mask_rng, s.rows)
+            gain = gain - s.tired + s.real / s.usual.sqrt().clamp(min=1e-12)
+            enter = largest(gain.masked_fill_(s.home_v | ~s.groups, -torch.inf), count, k_max)
+            s.v = s.home_v & ~leave | enter
+
+            # the other magnitudes take a small step along the sign of the gradient
+            p = torch.clamp(s.home_p + self.alpha * s.home_grad.sign(), s.low, s.high)
+            s.p = torch.where(kernel.expand(enter, size) > 0, corner, p)
         return best.images
 
-    def _log_gain(self, promised: Tensor, mask_rng, rows: Tensor, phase: int) -> Tensor:
+    def _start(self, objective: Restricted) -> Active:
+        """Nothing is chosen and nothing known."""
+        x, groups = objective.images, self.kernel.usable(objective.region)
+        k, room = self.budget(objective)
+        low, high = (bound.mul_(objective.region) for bound in box_bounds(x, 1.0))
+        nothing, unknown = torch.zeros_like(x), torch.zeros_like(groups, dtype=x.dtype)
+        zero = x.new_zeros(len(x), 1, 1, 1)
+        return Active(
+            # what stays: groups that may be chosen, k and how many are left then, the box
+            x=x, groups=groups, k=k, spare=room - k, low=low, high=high,
+            # the candidate: magnitudes and chosen groups
+            p=nothing, v=torch.zeros_like(groups),
+            # the best point so far, its gradient and what it reaches
+            home_p=nothing, home_v=torch.zeros_like(groups), home_grad=nothing, home_value=zero,
+            # momentum of phase 1; what was tried in vain, the map of real gains and the usual squared change of phase 2
+            total=nothing, tired=unknown, real=unknown, usual=zero)
+
+    def _log_gain(self, promised: Tensor, noise: float, mask_rng: ImageRNG, rows: Tensor) -> Tensor:
         """(b, 1, Gh, Gw), log of what each group promises, with noise; very low where that is nothing."""
         gain = self.kernel.correlate(promised.sum(1, keepdim=True))
-        return gain.clamp(min=1e-30).log().add_(mask_rng.normal(1, rows), alpha=self.noise[phase])
+        return gain.clamp(min=1e-30).log().add_(mask_rng.normal(1, rows), alpha=noise)
 
-    def _learned(self, real: Tensor, usual: Tensor, exchanged: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
-        """The map of real gains and the usual squared change, both (b, 1, Gh, Gw), after a try.
-
-        Args:
-            exchanged: 1 where a group came in, -1 where one went out.
-            change: what that did to what is ascended, the same number everywhere.
-        """
+    def _learn(self, s: Active) -> None:
+        """Correct the map of real gains ``s.real`` (b, 1, Gh, Gw) and the usual squared change ``s.usual`` (b, 1, 1, 1)."""
+        # 1 where a group came in, -1 where one went out
+        exchanged = s.v.to(s.x.dtype) - s.home_v.to(s.x.dtype)
+        change = s.value - s.home_value
         change = torch.where(change.isfinite(), change, 0)  # a spent budget teaches nothing
         bump = self._spread(exchanged)
-        power, expected = ((exchanged * t).sum((2, 3), keepdim=True) for t in (bump, real))
-        real = real + 0.7 * (change - expected) / power.clamp(min=1e-6) * bump
-        return real, torch.where(usual > 0, 0.9 * usual + 0.1 * change ** 2, change ** 2)
+        power = (exchanged * bump).sum((2, 3), keepdim=True)
+        expected = (exchanged * s.real).sum((2, 3), keepdim=True)
+        s.real = s.real + 0.7 * (change - expected) / power.clamp(min=1e-6) * bump
+        s.usual = torch.where(s.usual > 0, 0.9 * s.usual + 0.1 * change ** 2, change ** 2)
 
     def _spread(self, a: Tensor) -> Tensor:
         """Gaussian bumps of height one, by shifting and adding: every entry is the same whatever the size of the batch."""
         radius = round(3 * self.reach)
-        for axis in (2, 3):
-            padded = F.pad(a, (0, 0, radius, radius) if axis == 2 else (radius, radius))
-            a = sum(math.exp(-0.5 * ((i - radius) / self.reach) ** 2) * padded.narrow(axis, i, a.shape[axis])
-                    for i in range(2 * radius + 1))
+        weights = [math.exp(-0.5 * (i / self.reach) ** 2) for i in range(-radius, radius + 1)]
+        for axis, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
+            padded, length = F.pad(a, padding), a.shape[axis]
+            a = sum(weight * padded.narrow(axis, i, length) for i, weight in enumerate(weights))
         return a
 
     def _ascended(self, verdict: Verdict) -> Verdict:
         """The verdict with what is ascended as its loss; a spent budget stays at minus infinity."""
         if not self.early_stop:
             return verdict
-        return replace(verdict, loss=torch.where(verdict.loss.isfinite(), -verdict.margin, -torch.inf))
+        loss = torch.where(verdict.loss.isfinite(), -verdict.margin, -torch.inf)
+        return replace(verdict, loss=loss)

@@ -5,9 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_choice, check_int, check_number
+from ..checks import check_choice, check_flag, check_int, check_number
+from ..objectives.base import Restricted
+from ..ops import gradient
 from ..registry import ATTACKS
+from .active import Active
 from .base import MinimumAttack
+from .rng import ImageRNG
 
 __all__ = ['WIFGSM', 'gaussian_delta']
 
@@ -72,6 +76,7 @@ class WIFGSM(MinimumAttack):
             check_int(self, name)
         for name in ('eps', 'lam', 'beta', 'lr', 'a', 'a_final'):
             check_number(self, name)
+        check_flag(self, 'accumulate')
         check_number(self, 'tau', low_ok=True)
         check_number(self, 'momentum', 0, 1, low_ok=True)
         if self.steepness is not None:
@@ -79,61 +84,78 @@ class WIFGSM(MinimumAttack):
         check_choice(self, 'l0', ('gaussian', 'none'))
         check_choice(self, 'bound', ('symmetric', 'one_sided'))
 
-    def run(self, objective, rng) -> Tensor:
-        x, rows = objective.images, torch.arange(len(objective.images))
-        eta, scale = self._dense(objective, rows)
-        with torch.no_grad():
-            success = objective(x + eta, rows).success
-        best = torch.where(success[:, None, None, None], x + eta, x)
-        count = torch.where(success, (eta != 0).flatten(1).sum(1), eta[0].numel() + 1 if len(eta) else 1)
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        x = objective.images
+        eta, scale = self._dense(objective)
 
-        omega = torch.minimum(x, 1 - x) if self.bound == 'symmetric' else torch.where(eta > 0, 1 - x, x)
+        # where the dense perturbation succeeds it is the first result
+        with torch.no_grad():
+            success = objective(x + eta, torch.arange(len(x))).success
+        best = torch.where(success[:, None, None, None], x + eta, x)
+        count = torch.where(success, (eta != 0).flatten(1).sum(1), x[:1].numel() + 1)
+
+        # random weights, bounded so that the box holds without clipping
+        if self.bound == 'symmetric':
+            omega = torch.minimum(x, 1 - x)
+        else:
+            omega = torch.where(eta > 0, 1 - x, x)
         omega = omega.where(eta != 0, 0) / self.eps
         w = omega * rng.normal(x.shape[1]).relu_().tanh_()
-        velocity, limit = torch.zeros_like(w), self.limit(objective)
+        s = Active(x=x, eta=eta, scale=scale, omega=omega, w=w, velocity=torch.zeros_like(w),
+                   count=count, limit=self.limit(objective))
+
         for step in range(self.steps + 1):
-            z = torch.addcmul(x, w, eta).requires_grad_(step < self.steps)
-            with torch.set_grad_enabled(step < self.steps):
-                verdict = objective(z, rows)
-            size = ((w > 0) & (eta != 0)).flatten(1).sum(1)
-            better = verdict.success & (size < count)
-            count = torch.where(better, size, count)
-            if step < self.steps:
-                grad = self.lam * torch.autograd.grad(F.softplus(scale * verdict.margin).sum(), z)[0] * eta
-            done = objective.failed[rows] | (count <= limit)
-            better_, done_ = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
-            if better_.any():
-                best[rows[better_]] = z.detach()[better_]
-            if step == self.steps or done_.all():
+            last = step == self.steps
+
+            # look at x + w * eta; the loss is softplus of the margin
+            z = torch.addcmul(s.x, s.w, s.eta).requires_grad_(not last)
+            verdict = objective(z, s.rows)
+            if not last:
+                s.grad = self.lam * gradient(F.softplus(s.scale * verdict.margin), z) * s.eta
+
+            # keep the sparsest success, drop what is done
+            size = ((s.w > 0) & (s.eta != 0)).flatten(1).sum(1)
+            better = verdict.success & (size < s.count)
+            s.count = torch.where(better, size, s.count)
+            done = objective.failed[s.rows] | (s.count <= s.limit) | last
+            better, done = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
+            best[s.rows[better]] = z.detach()[better]
+            s.keep(~done)
+            if not len(s):
                 break
-            width = self.a * (self.a_final / self.a) ** (step / max(self.steps - 1, 1))
-            if done_.any():
-                x, eta, omega, w, velocity, limit, count, scale, grad = (
-                    t[~done] for t in (x, eta, omega, w, velocity, limit, count, scale, grad))
-                rows = rows[~done_]
+
+            # the weights descend J
             if self.l0 == 'gaussian':
-                grad += gaussian_delta(w, width)
-            velocity.mul_(self.momentum).add_(grad, alpha=self.beta)
-            w = w.sub_(velocity, alpha=self.lr).sub_(self.tau / self.eps).relu_().tanh_().mul_(omega)  # thresholded, in the box
+                width = self.a * (self.a_final / self.a) ** (step / max(self.steps - 1, 1))
+                s.grad += gaussian_delta(s.w, width)
+            s.velocity.mul_(self.momentum).add_(s.grad, alpha=self.beta)
+            s.w.sub_(s.velocity, alpha=self.lr)
+
+            # the small ones are set to zero, the others bounded
+            s.w.sub_(self.tau / self.eps).relu_().tanh_().mul_(s.omega)
         return best
 
-    def _dense(self, objective, rows) -> tuple[Tensor, Tensor]:
+    def _dense(self, objective: Restricted) -> tuple[Tensor, Tensor]:
         """I-FGSM: a perturbation (B, C, H, W) within eps, the box and the region that ascends the loss.
 
         And what the margins are multiplied by afterwards, (B,): see ``steepness``.
         """
-        x, eta, total = objective.images, torch.zeros_like(objective.images), 0
+        x, rows = objective.images, torch.arange(len(objective.images))
+        eta, total = torch.zeros_like(x), torch.zeros_like(x)
         scale = x.new_ones(len(x))
         for step in range(self.dense_steps):
-            probe = (x + eta).requires_grad_()
-            verdict = objective(probe, rows)
+            z = (x + eta).requires_grad_()
+            verdict = objective(z, rows)
             if step == 0 and self.steepness is not None:
-                slope = torch.autograd.grad(verdict.margin.sum(), probe, retain_graph=True)[0] * objective.region
+                slope = gradient(verdict.margin, z, again=True) * objective.region
                 scale = self.steepness / slope.flatten(1).abs().amax(1).clamp(min=1e-30)
-            grad = torch.autograd.grad(verdict.loss.sum(), probe)[0] * objective.region
+            grad = gradient(verdict.loss, z) * objective.region
             total = total + grad
-            eta = self.eps * total.sign() if self.accumulate else (
-                eta + 1.25 * self.eps / self.dense_steps * grad.sign()).clamp(-self.eps, self.eps)
+            if self.accumulate:
+                eta = self.eps * total.sign()
+            else:
+                stride = 1.25 * self.eps / self.dense_steps
+                eta = (eta + stride * grad.sign()).clamp(-self.eps, self.eps)
             eta = torch.clamp(eta, -x, 1 - x)
         return eta, scale
 

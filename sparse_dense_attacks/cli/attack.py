@@ -1,31 +1,41 @@
-"""Attack the test set of a config, evaluate it before and after."""
+"""Attack the test set of a config, evaluate it before and after.
+
+    sda attack sparse_dense_attacks::spgd_faster_rcnn.py
+    sda attack mmdet::yolox/yolox_tiny_8xb8-300e_coco.py --images photos --attack sigma_zero
+    sda attack my_config.py --checkpoint my_weights.pth --cfg-options attack.k=500 --limit 32
+"""
+import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.runner import Runner
-
-from ..engine.attacker import Attacker
-from ..engine.photos import use_photos
 from ..errors import InputError
-from ..registry import ATTACKS, GOALS
-from ..results import describe, file_digest, versions
-from ..threat_model import ThreatModel
-from .common import (
-    CONFIG_ERRORS,
-    check_device,
-    check_ops,
-    check_weights,
-    common_arguments,
-    find_weights,
-    load_config,
-    one_line,
-    writing_to,
-)
+from ..registry import ATTACKS, GOALS, Registry, snake_case
+from . import common
+from .common import CONFIG_ERRORS, check_device, check_ops, check_writable, unbuilt, writing_to
 
-__all__ = ['attack_from_command_line', 'opened', 'prepare']
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    from ..engine import Attacker
+
+__all__ = ['attack_from_command_line', 'main', 'opened', 'prepare']
 
 _OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')  # fields of the threat model that configs had at top level
+
+_SPEND_ALL = dict(type='SparsePGD', k=0.01, early_stop=False)  # for metrics that are read afterwards, such as average precision
+# What a config of each library is attacked with if neither it nor the command says: the task, an attack and a goal.
+_DEFAULTS = {
+    'mmdet': ('detection', _SPEND_ALL, dict(type='Vanish')),
+    'mmseg': ('segmentation', _SPEND_ALL, dict(type='UntargetedPixels')),
+    'mmpretrain': ('classification', dict(type='SparsePGD', k=0.01), dict(type='Untargeted')),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    return common.main(attack_from_command_line, argv)
 
 
 def attack_from_command_line(argv: list[str] | None = None) -> dict:
@@ -35,25 +45,25 @@ def attack_from_command_line(argv: list[str] | None = None) -> dict:
         return runner.test()
 
 
-def prepare(argv: list[str] | None = None) -> Runner:
+def prepare(argv: list[str] | None = None) -> 'Runner':
     """Parse and check everything that can be checked before the first image, and build the runner.
 
     Raises:
         InputError: whatever the user can mend.
     """
-    parser = common_arguments('Attack the test set of a config and evaluate it before and after.',
-                              "a test config with top-level keys 'attack' and 'goal'")
-    parser.add_argument('--images', metavar='FOLDER', help='attack the photos of a folder instead of the test set; what the '
-                        'model predicts on the clean ones is taken for the truth')
-    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
 
-    cfg = load_config(args.config, args.cfg_options, ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER))
-    for key, example in (('attack', "dict(type='SparsePGD', k=0.01)"), ('goal', "dict(type='Vanish')")):
-        if not isinstance(cfg.get(key), dict | str):
-            raise InputError(f"{args.config} has no top-level '{key}', for example {key} = {example}")
+    from mmengine.runner import Runner
+
+    from ..engine.photos import use_photos
+    from ..results import describe, file_digest, versions
+    from ..threat_model import ThreatModel
+    from .configs import read_config
+    from .weights import check_weights, find_weights
+
+    cfg = read_config(args.config)
+    attack, goal = _attack_and_goal(cfg, args)
     given = cfg.to_dict()
-    attack, goal = ATTACKS.build(given['attack']), GOALS.build(given['goal'])
     older = {name: given[name] for name in _OLDER if name in given}
     threat = ThreatModel.build(given.get('threat'), older, args.config)
     for key in ('model', 'test_dataloader', *(() if args.images else ('test_evaluator',))):
@@ -72,10 +82,9 @@ def prepare(argv: list[str] | None = None) -> Runner:
         dataset.indices = args.limit
     check_device(args.device)
 
-    weights = find_weights(args.checkpoint or cfg.get('load_from'))
-    cfg.load_from = weights
+    weights = cfg.load_from = find_weights(args.checkpoint or _own_weights(args.config, cfg, args.cfg_options or {}))
     cfg.resume, cfg.launcher = False, args.launcher  # a resumed training's config resumes; ours is --resume
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     victim = cfg.pop('victim', None)
     pictures = cfg.pop('pictures', 8)
     digest = file_digest(weights) if weights else 'random weights'
@@ -91,6 +100,7 @@ def prepare(argv: list[str] | None = None) -> Runner:
                         resume=args.resume, run_info=run_info)
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
         check_ops()
+    check_writable(cfg.work_dir)
     try:
         runner = Runner.from_cfg(cfg)
         if args.device:
@@ -100,11 +110,11 @@ def prepare(argv: list[str] | None = None) -> Runner:
     except InputError:
         raise
     except CONFIG_ERRORS as error:
-        raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {one_line(error)}') from error
+        raise unbuilt(args.config, error) from error
     return runner
 
 
-def opened(argv: list[str]) -> tuple[Attacker, list[dict]]:
+def opened(argv: list[str]) -> tuple['Attacker', list[dict]]:
     """The attacker of a run, with its weights loaded, and the run's batches; for tools that apply attacks of their own.
 
     Raises:
@@ -115,3 +125,55 @@ def opened(argv: list[str]) -> tuple[Attacker, list[dict]]:
     runner.load_or_resume()
     loop = runner.test_loop
     return loop.attacker, list(loop.dataloader)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = common.common_arguments('attack', 'Attack the test set of a config and evaluate it before and after.',
+                                     'a test config of mmdet, mmseg or mmpretrain')
+    parser.add_argument('--attack', metavar='NAME', help="for example sigma_zero, with its own defaults; default: the config's "
+                        "'attack', or Sparse-PGD with 1 %% of the pixels")
+    parser.add_argument('--goal', metavar='NAME', help="for example mislabel; default: the config's 'goal', or Vanish, "
+                        'UntargetedPixels or Untargeted')
+    parser.add_argument('--images', metavar='FOLDER', help='attack the photos of a folder instead of the test set; what the '
+                        'model predicts on the clean ones is taken for the truth')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    return parser
+
+
+def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple:
+    """Build those that the arguments, else the config, else the defaults name; ``cfg`` then has them, and all other options."""
+    from .configs import set_options
+    task, *defaults = _DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
+    for key, registry, default in zip(('attack', 'goal'), (ATTACKS, GOALS), defaults, strict=True):
+        if chosen := _chosen(registry, getattr(args, key), cfg.get(key) or default):
+            cfg[key] = chosen
+    set_options(cfg, args.config, args.cfg_options, ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER))
+    for key, example in (('attack', "dict(type='SparsePGD', k=0.01)"), ('goal', "dict(type='Vanish')")):
+        if not isinstance(cfg.get(key), dict | str):
+            raise InputError(f"{args.config} has no top-level '{key}', for example {key} = {example}; or give --{key} NAME")
+    given = cfg.to_dict()
+    attack, goal = ATTACKS.build(given['attack']), GOALS.build(given['goal'])
+    if task not in (None, goal.task):
+        fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == task)
+        raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does {task}: {fitting}')
+    return attack, goal
+
+
+def _chosen(registry: Registry, name: str | None, own):
+    """The config of an attack or a goal: ``own``, unless a ``name`` is given that is not its type.
+
+    Raises:
+        InputError: no attack or goal has this name.
+    """
+    own = dict(type=own) if isinstance(own, str) else own
+    if name is None:
+        return own
+    kind = registry.get(name).__name__
+    same = isinstance(own, dict) and own.get('type') in (kind, snake_case(kind))
+    return own if same else dict(type=kind)
+
+
+def _own_weights(name: str, cfg: 'Config', options: dict) -> str | None:
+    """The weights a config brings along: those its zoo trained with it, else its ``load_from``."""
+    from .weights import weights_of_config
+    return (None if 'load_from' in options else weights_of_config(name)) or cfg.get('load_from')

@@ -121,7 +121,7 @@ def release(version: str) -> tuple[int, ...]:
 
 def pins(stack: str) -> dict[str, str]:
     """Distribution -> tested version, for one of the ``STACKS``."""
-    lines = (ROOT / STACKS[stack]).read_text().splitlines()
+    lines = Path(__file__).parents[1].joinpath('.mim', STACKS[stack]).read_text().splitlines()
     return dict(line.split('==') for line in lines if '==' in line and not line.startswith('#'))
 
 
@@ -158,7 +158,7 @@ def python_version() -> Check:
 def own_package() -> Check:
     if not importable('sparse_dense_attacks'):
         return Check('sparse_dense_attacks', 'fail', 'not importable', OWN_PACKAGE)
-    error, _ = run_python('import sparse_dense_attacks')
+    error, _ = run_python('from sparse_dense_attacks import attack')
     return explain('sparse_dense_attacks', error) if error else Check('sparse_dense_attacks', 'ok', 'imports')
 
 
@@ -299,7 +299,7 @@ def zoo(args: argparse.Namespace) -> int:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser('sda doctor', description=__doc__.splitlines()[0])
     zoo = parser.add_subparsers(dest='command').add_parser('zoo', help='which config families can be attacked')
     libraries = ('mmdet', 'mmseg', 'mmpretrain')
     zoo.add_argument('libraries', nargs='*', metavar='LIBRARY', help=f'of {", ".join(libraries)}; default: all')

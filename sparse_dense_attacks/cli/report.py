@@ -5,7 +5,6 @@
 """
 import argparse
 import statistics
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -14,14 +13,20 @@ from rich.table import Table
 from ..errors import InputError
 from ..evaluation import draw_curves, success_at
 from ..results import Run
-from .common import main
+from . import common
+
+__all__ = ['main', 'run']
 
 BUDGETS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
+def main(argv: list[str] | None = None) -> int:
+    return common.main(run, argv)
+
+
 def run(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('work_dirs', nargs='+', type=Path, help='finished or half-finished runs of tools/attack.py')
+    parser = argparse.ArgumentParser('sda report', description=__doc__.splitlines()[0])
+    parser.add_argument('work_dirs', nargs='+', type=Path, help='finished or half-finished runs of sda attack')
     parser.add_argument('--unit', choices=('pixels', 'elements', 'groups'), default='pixels', help='what the budget counts')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/report'), help='folder for report.md and curves.png')
     args = parser.parse_args(argv)
@@ -30,7 +35,7 @@ def run(argv: list[str] | None = None) -> None:
     runs = list(dict.fromkeys(folder.resolve() for folder in args.work_dirs if (folder / 'run.json').is_file()))
     others = ', '.join(str(folder) for folder in args.work_dirs if folder.resolve() not in runs)
     if not runs:
-        raise InputError(f'{others} holds no run (no run.json); expected the work_dir of tools/attack.py')
+        raise InputError(f'{others} holds no run (no run.json); expected the work_dir of sda attack')
     if others:
         Console(stderr=True).print(f'note: passed over without a run.json: {others}', soft_wrap=True, markup=False)
     lines, curves = [], {}
@@ -72,7 +77,3 @@ def _label(folder: Path, folders: list[Path]) -> str:
 
 def _type(described) -> str:
     return described.get('type', '-') if isinstance(described, dict) else str(described or '-')
-
-
-if __name__ == '__main__':
-    sys.exit(main(run))

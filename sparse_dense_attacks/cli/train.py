@@ -1,32 +1,49 @@
-"""Train the model of a config."""
-from pathlib import Path
+"""Train a model, for example adversarially, and validate it clean and under attack.
 
-import torch
-from mmengine.runner import Runner
+    sda train sparse_dense_attacks::training/resnet18_demo_strades.py
+    sda train my_config.py --work-dir work_dirs/mine --resume
+"""
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .common import CONFIG_ERRORS, check_device, check_ops, common_arguments, find_weights, load_config, one_line, writing_to
+from . import common
+from .common import CONFIG_ERRORS, check_device, check_ops, check_writable, unbuilt, writing_to
 
-__all__ = ['prepare_training', 'train_from_command_line']
+if TYPE_CHECKING:
+    import torch
+    from mmengine.runner import Runner
+
+__all__ = ['main', 'prepare_training', 'train_from_command_line']
 
 
-def train_from_command_line(argv: list[str] | None = None) -> torch.nn.Module:
+def main(argv: list[str] | None = None) -> int:
+    return common.main(train_from_command_line, argv, kept='the last checkpoint is safe')
+
+
+def train_from_command_line(argv: list[str] | None = None) -> 'torch.nn.Module':
     """Train as the arguments say and return the model."""
     runner = prepare_training(argv)
     with writing_to(runner.work_dir):
         return runner.train()
 
 
-def prepare_training(argv: list[str] | None = None) -> Runner:
+def prepare_training(argv: list[str] | None = None) -> 'Runner':
     """Parse and check what can be checked before the first iteration, and build the runner.
 
     Raises:
         InputError: whatever the user can mend.
     """
-    parser = common_arguments('Train the model of a config, with whatever hooks and loops the config names.',
-                              'a training config of mmdet, mmseg or mmpretrain')
+    parser = common.common_arguments('train', 'Train the model of a config, with whatever hooks and loops the config names.',
+                                     'a training config of mmdet, mmseg or mmpretrain')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     args = parser.parse_args(argv)
+
+    import torch
+    from mmengine.runner import Runner
+
+    from .configs import load_config
+    from .weights import find_weights
 
     cfg = load_config(args.config, args.cfg_options)
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
@@ -35,7 +52,7 @@ def prepare_training(argv: list[str] | None = None) -> Runner:
     check_device(args.device)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp: mixed precision needs a GPU, and torch sees none')
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     if args.resume and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
         raise InputError(f'nothing to resume: {cfg.work_dir} has no last_checkpoint')
     start = args.checkpoint or cfg.get('load_from')
@@ -45,6 +62,7 @@ def prepare_training(argv: list[str] | None = None) -> Runner:
         cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale = 'AmpOptimWrapper', 'dynamic'
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
         check_ops()
+    check_writable(cfg.work_dir)
     try:
         runner = Runner.from_cfg(cfg)
         if args.device:
@@ -53,5 +71,5 @@ def prepare_training(argv: list[str] | None = None) -> Runner:
     except InputError:
         raise
     except CONFIG_ERRORS as error:
-        raise InputError(f'cannot build the run of {args.config}: {type(error).__name__}: {one_line(error)}') from error
+        raise unbuilt(args.config, error) from error
     return runner

@@ -28,6 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sparse_dense_attacks import DetectorLoss, InputError, Untargeted, UntargetedPixels, Vanish
+from sparse_dense_attacks.engine import configs_folder
 from sparse_dense_attacks.registry import nearest
 from sparse_dense_attacks.types import Boxes
 from sparse_dense_attacks.victims import wrap
@@ -117,9 +118,8 @@ def folder(library: str) -> Path:
     Raises:
         InputError: the library, or its configs, are not installed.
     """
-    spec = importlib.util.find_spec(library)
-    configs = spec and Path(spec.submodule_search_locations[0], '.mim', 'configs')
-    if not configs or not configs.is_dir():
+    configs = configs_folder(library)
+    if configs is None:
         raise InputError(f'{library} is not installed with its configs; make env installs it')
     return configs
 

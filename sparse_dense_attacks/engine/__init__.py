@@ -1,4 +1,7 @@
-"""mmengine's side: the loop, the hooks, the store and the launcher. Importing it registers hooks, loops and models."""
+"""mmengine's side: the loop, the hooks, the store and the launcher.
+
+Importing it registers hooks, loops and models, and lets ``_base_`` name configs of any package.
+"""
 from mmengine.registry import MODELS
 
 from ..models import PreActResNet
@@ -7,9 +10,11 @@ from ..victims.where import Where
 from .attacker import Attacker, Perturbed
 from .hooks import AdversarialTrainingHook, AttackHook, AttackVisualizationHook, ValidationCurveHook
 from .loops import AttackLoop, AttackValLoop
+from .packaged_configs import configs_folder
 from .photos import PhotoFolder
 
 __all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop', 'AttackVisualizationHook', 'Attacker',
-           'Perturbed', 'PhotoFolder', 'Record', 'ResultStore', 'ValidationCurveHook', 'Where']
+           'Perturbed', 'PhotoFolder', 'Record', 'ResultStore', 'ValidationCurveHook', 'Where',
+           'configs_folder']
 
 MODELS.register_module(module=PreActResNet)

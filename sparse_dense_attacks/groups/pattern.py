@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_int
 from ..errors import InputError
 from ..registry import KERNELS
 from .base import Kernel
@@ -27,45 +28,57 @@ class Pattern(Kernel):
         raise NotImplementedError
 
     def __post_init__(self):
-        if isinstance(self.stride, bool) or not isinstance(self.stride, int) or self.stride < 1:
-            raise InputError(f'{self}: stride = {self.stride}, expected an int >= 1')
+        check_int(self, 'stride')
         if not self.pattern.any():
             raise InputError(f'{self}: the pattern is empty, expected at least one pixel')
 
     def grid(self, height, width):
-        ph, pw = self.pattern.shape
-        return max((height - ph) // self.stride + 1, 0), max((width - pw) // self.stride + 1, 0)
+        rows, columns = self.pattern.shape
+        down, across = (height - rows) // self.stride + 1, (width - columns) // self.stride + 1
+        return max(down, 0), max(across, 0)
 
     def expand(self, v, size):
-        spread = F.conv_transpose2d(v.to(torch.float32).flatten(0, 1)[:, None], self._weight(v.device), stride=self.stride)
-        missing = size[1] - spread.shape[3], size[0] - spread.shape[2]  # columns and rows beyond the last placement
-        return F.pad(spread, (0, missing[0], 0, missing[1])).clamp_(max=1).unflatten(0, v.shape[:2])[:, :, 0]
+        height, width = size
+        single = v.to(torch.float32).flatten(0, 1)[:, None]
+        spread = F.conv_transpose2d(single, self._weight(v.device), stride=self.stride)
+        # columns and rows beyond the last placement
+        beyond = (0, width - spread.shape[3], 0, height - spread.shape[2])
+        return F.pad(spread, beyond).clamp_(max=1).unflatten(0, v.shape[:2])[:, :, 0]
 
     def correlate(self, a):
         return self._sums(a).div_(int(self.pattern.sum()))
 
     def usable(self, region):
         if 0 in self.grid(*region.shape[2:]):
-            (ph, pw), (h, w) = self.pattern.shape, region.shape[2:]
-            raise InputError(f'{self}: the kernel has {ph} x {pw} pixels, but the images only {h} x {w}')
+            rows, columns = self.pattern.shape
+            height, width = region.shape[2:]
+            raise InputError(f'{self}: the kernel has {rows} x {columns} pixels, '
+                             f'but the images only {height} x {width}')
         return self._sums((~region).float()) == 0
 
     def cover(self, changed, usable):
-        left, size, usable = changed[:, None].float(), changed.shape[1:], usable.float()
+        size, usable = changed.shape[1:], usable.float()
+        left = changed[:, None].float()  # what is not covered yet
+
+        # pixels that no group contains
         alone = left * (1 - self.expand(usable, size))
-        count, left = alone.flatten(1).sum(1).long(), left - alone
+        count = alone.flatten(1).sum(1).long()
+        left = left - alone
+
+        # where no two groups overlap every group with a changed pixel counts, otherwise take the best of them again and again
         if self.stride >= max(self.pattern.shape):
             return count + (self._sums(left) * usable > 0).flatten(1).sum(1)
         while left.any():
-            gain = self._sums(left) * usable
-            chosen = torch.zeros_like(gain).flatten(1).scatter_(1, gain.flatten(1).argmax(1, keepdim=True), 1).view_as(gain)
+            gain = (self._sums(left) * usable).flatten(1)
+            best = torch.zeros_like(gain).scatter_(1, gain.argmax(1, keepdim=True), 1)
             count += left.flatten(1).any(1)
-            left = left * (1 - self.expand(chosen, size))
+            left = left * (1 - self.expand(best.view_as(usable), size))
         return count
 
     def _sums(self, a: Tensor) -> Tensor:
         """Sum over each group's pixels, (b, C, H, W) to (b, C, Gh, Gw)."""
-        return F.conv2d(a.flatten(0, 1)[:, None], self._weight(a.device), stride=self.stride).unflatten(0, a.shape[:2])[:, :, 0]
+        sums = F.conv2d(a.flatten(0, 1)[:, None], self._weight(a.device), stride=self.stride)
+        return sums.unflatten(0, a.shape[:2])[:, :, 0]
 
     @cached_property
     def _weights(self) -> dict:
@@ -92,10 +105,8 @@ class Patch(Pattern):
     stride: int = 1
 
     def __post_init__(self):
-        for name in ('height', 'width'):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f'{self}: {name} = {value}, expected an int >= 1')
+        check_int(self, 'height')
+        check_int(self, 'width')
         super().__post_init__()
 
     @cached_property
@@ -103,4 +114,5 @@ class Patch(Pattern):
         return torch.ones(self.height, self.width, dtype=torch.bool)
 
     def _sums(self, a):
-        return F.avg_pool2d(a, (self.height, self.width), self.stride, divisor_override=1)  # no TF32, unlike a convolution
+        # no TF32, unlike a convolution
+        return F.avg_pool2d(a, (self.height, self.width), self.stride, divisor_override=1)

@@ -45,4 +45,5 @@ def _read(path: str) -> Tensor:
             levels = image.convert('RGBA').getchannel('A') if transparent else image.convert('L')
     except UnidentifiedImageError as error:
         raise InputError(f"Picture: '{path}' is no image file; expected a PNG") from error
-    return torch.frombuffer(bytearray(levels.tobytes()), dtype=torch.uint8).view(levels.height, levels.width) > 127
+    pixels = torch.frombuffer(bytearray(levels.tobytes()), dtype=torch.uint8)
+    return pixels.view(levels.height, levels.width) > 127

@@ -8,7 +8,8 @@ __all__ = ['distinct', 'iou', 'overlaps', 'take']
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes (B, N, 4) and (B, M, 4): (B, N, M). Torchvision's takes no batches."""
     a, b = a[:, :, None], b[:, None]
-    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    shared = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
+    overlap = shared.clamp(min=0).prod(-1)
     area_a, area_b = ((box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b))
     return overlap / (area_a + area_b - overlap).clamp(min=1e-9)
 
@@ -19,7 +20,8 @@ def overlaps(a: Tensor, b: Tensor, thr: float) -> Tensor:
         return iou(a, b) >= thr
 
 
-def distinct(boxes: Tensor, scores: Tensor, iou_thr: float, count: int | None = None) -> tuple[Tensor, Tensor]:
+def distinct(boxes: Tensor, scores: Tensor, iou_thr: float,
+             count: int | None = None) -> tuple[Tensor, Tensor]:
     """Greedy suppression without classes: the best box, then the best of those that overlap none taken so far, and so on.
 
     Args:
@@ -31,12 +33,14 @@ def distinct(boxes: Tensor, scores: Tensor, iou_thr: float, count: int | None = 
         (B, M) int64 indices and (B, M) bool, False where the boxes ran out.
     """
     left = scores.detach()
-    index, there = left.new_zeros(len(left), 0, dtype=torch.int64), left.new_zeros(len(left), 0, dtype=torch.bool)
+    index = left.new_zeros(len(left), 0, dtype=torch.int64)
+    there = left.new_zeros(len(left), 0, dtype=torch.bool)
     while index.shape[1] != count and (count is not None or left.any()):
         score, best = left.max(1, keepdim=True)
         index, there = torch.cat([index, best], 1), torch.cat([there, score > 0], 1)
         hidden = overlaps(boxes, take(boxes, best), iou_thr)[..., 0]
-        left = left.masked_fill(hidden, 0).scatter(1, best, 0)  # an empty box does not even overlap itself
+        # an empty box does not even overlap itself
+        left = left.masked_fill(hidden, 0).scatter(1, best, 0)
     return index, there
 
 

@@ -46,8 +46,11 @@ def gaussian_blur(x: Tensor, rows: Tensor, columns: Tensor, std: float) -> Tenso
         length = x.shape[dim]
         radius = (index.shape[1] - length) // 2
         kernel = [math.exp(-0.5 * (i / std) ** 2) for i in range(-radius, radius + 1)]
-        mirrored = x.gather(dim, index[:, :, None].expand(-1, -1, x.shape[2]) if dim == 1 else
-                            index[:, None].expand(-1, x.shape[1], -1))
+        if dim == 1:
+            index = index[:, :, None].expand(-1, -1, x.shape[2])
+        else:
+            index = index[:, None].expand(-1, x.shape[1], -1)
+        mirrored = x.gather(dim, index)
         x = mirrored.narrow(dim, 0, length) * (kernel[0] / sum(kernel))
         for i, weight in enumerate(kernel[1:], 1):
             x.add_(mirrored.narrow(dim, i, length), alpha=weight / sum(kernel))
@@ -67,7 +70,10 @@ def windows_changed(changed: Tensor, region: Tensor, size: int = 8) -> Tensor:
 
     Reference: arXiv 2311.17434; by max pooling instead of cutting out all windows.
     """
-    reached = F.max_pool2d(F.pad(changed.float(), (0, size - 1, 0, size - 1))[:, None], size, stride=1)[:, 0] > 0
-    tops, lefts = ((torch.arange(length, device=changed.device) <= (extent[:, None] - size).clamp(min=0))
-                   for length, extent in zip(changed.shape[1:], image_extent(region), strict=True))
-    return (reached & tops[:, :, None] & lefts[:, None]).flatten(1).sum(1)
+    padded = F.pad(changed.float(), (0, size - 1, 0, size - 1))
+    reached = F.max_pool2d(padded[:, None], size, stride=1)[:, 0] > 0
+    # where a window may begin
+    height, width = (extent[:, None] for extent in image_extent(region))
+    row, column = (torch.arange(length, device=changed.device) for length in changed.shape[1:])
+    top, left = row <= (height - size).clamp(min=0), column <= (width - size).clamp(min=0)
+    return (reached & top[:, :, None] & left[:, None]).flatten(1).sum(1)

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from ..errors import InputError
 
-__all__ = ['box_bounds', 'pixel_budget', 'top_k']
+__all__ = ['box_bounds', 'largest', 'pixel_budget', 'top_k']
 
 
-def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = None, unit: str = 'pixels') -> Tensor:
+def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = None,
+                 unit: str = 'pixels') -> Tensor:
     """The number of pixels each image may change.
 
     Args:
@@ -28,7 +29,8 @@ def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = N
     """
     room = region.flatten(1).sum(1)
     if isinstance(k, float):
-        share = (room.double() * k + 1e-6).long()  # 0.009 of 3000 is 27 pixels although 3000 * 0.009 falls short of 27
+        # 0.009 of 3000 is 27 pixels although 3000 * 0.009 falls short of 27
+        share = (room.double() * k + 1e-6).long()
         return share.clamp(min=1).minimum(room)
     keys = list(range(len(region))) if keys is None else keys
     if isinstance(k, Mapping):
@@ -40,12 +42,15 @@ def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = N
         counts = torch.full_like(room, k)
     short = ((room > 0) & (room < counts)).nonzero()[:, 0].tolist()
     for b in short:
-        if counts[b] > region[b].numel():
-            raise InputError(f'k = {int(counts[b])} {unit}, but image {keys[b]} has only {region[b].numel()}; '
+        there = region[b].numel()
+        if counts[b] > there:
+            raise InputError(f'k = {int(counts[b])} {unit}, but image {keys[b]} has only {there}; '
                              'lower k or make it a share')
     if short:
-        names = ', '.join(f'{int(room[b])} of {keys[b]}' for b in short[:5]) + (', ...' if len(short) > 5 else '')
-        warnings.warn(f'fewer {unit} may change than k allows, so all of them: {names}', RuntimeWarning, stacklevel=2)
+        names = ', '.join(f'{int(room[b])} of {keys[b]}' for b in short[:5])
+        more = ', ...' if len(short) > 5 else ''
+        warnings.warn(f'fewer {unit} may change than k allows, so all of them: {names}{more}',
+                      RuntimeWarning, stacklevel=2)
     return counts.minimum(room)
 
 
@@ -62,6 +67,21 @@ def top_k(scores: Tensor, k: Tensor, k_max: int) -> tuple[Tensor, Tensor]:
     """
     indices = scores.topk(k_max, dim=1).indices
     return indices, torch.arange(k_max, device=k.device) < k[:, None]
+
+
+def largest(scores: Tensor, k: Tensor, k_max: int) -> Tensor:
+    """Where the ``k[b]`` largest scores of each image are.
+
+    Args:
+        scores: (B, 1, H, W) float.
+        k, k_max: as in :func:`top_k`.
+
+    Returns:
+        (B, 1, H, W) bool.
+    """
+    index, keep = top_k(scores.flatten(1), k, k_max)
+    mask = torch.zeros_like(scores, dtype=torch.bool).flatten(1)
+    return mask.scatter_(1, index, keep).view_as(scores)
 
 
 def box_bounds(x: Tensor, eps_inf: float) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,8 @@ def half_quasinorm_prox(a: Tensor, weight: Tensor | float) -> Tensor:
     weight = torch.as_tensor(weight, dtype=a.dtype, device=a.device)
     size = a.abs()
     kept = size > THRESHOLD * weight.pow(2 / 3)
-    ratio = torch.where(kept, weight / 8 * torch.where(kept, size / 3, 1).pow(-1.5), 0)  # at most 2^(-1/2) where kept
+    # at most 2^(-1/2) where kept
+    ratio = torch.where(kept, weight / 8 * torch.where(kept, size / 3, 1).pow(-1.5), 0)
     shrunk = a * (2 / 3) * (1 + torch.cos(2 * math.pi / 3 - 2 / 3 * torch.acos(ratio)))
     return torch.where(kept, shrunk, 0)
 

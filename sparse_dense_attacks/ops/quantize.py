@@ -10,7 +10,8 @@ class _Round(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x):
-        return (x * 255).round_().div_(255)  # in place: this runs once per attack iteration on whole batches
+        # in place: this runs once per attack iteration on whole batches
+        return (x * 255).round_().div_(255)
 
     @staticmethod
     def backward(ctx, grad):

@@ -40,7 +40,7 @@ from sparse_dense_attacks.attacks import (
     StructuredSparsePGD,
     SwapPGD,
 )
-from sparse_dense_attacks.attacks.sparse_rs import frame_side, patch_side
+from sparse_dense_attacks.attacks.sparse_rs.schedule import frame_side, patch_side
 from sparse_dense_attacks.groups import Column, Patch, Pattern, Row
 from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops import changed_pixels

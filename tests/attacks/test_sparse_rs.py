@@ -3,16 +3,9 @@ import pytest
 import torch
 
 from sparse_dense_attacks import InputError, UntargetedPixels, attack
-from sparse_dense_attacks.attacks.sparse_rs import (
-    L0_STEPS,
-    PATCH_STEPS,
-    SparseRS,
-    another,
-    flipped,
-    frame_side,
-    patch_side,
-    schedule,
-)
+from sparse_dense_attacks.attacks.sparse_rs import SparseRS
+from sparse_dense_attacks.attacks.sparse_rs.paint import another, flipped
+from sparse_dense_attacks.attacks.sparse_rs.schedule import L0_STEPS, PATCH_STEPS, frame_side, patch_side, schedule
 from sparse_dense_attacks.groups import Column, Patch, Row
 from sparse_dense_attacks.victims import TorchSegmenter
 from tests.helpers import Linear, Net, objective, pictures
@@ -202,7 +195,7 @@ def test_recoloured_pixels_differ():
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(variant='patch'), "did you mean 'patches'"), (dict(loss='cw'), "unknown loss 'cw'"),
+    (dict(variant='patch'), "did you mean 'patches'"), (dict(loss='cw'), "loss = 'cw', expected one of margin, ce"),
     (dict(alpha_init=0), 'alpha_init = 0'), (dict(k=0.1, variant='frames'), 'width of the frame'), (dict(variant='patches',
     kernel=Row()), 'takes no kernel')])
 def test_bad_options_are_refused(options, message):

@@ -1,4 +1,4 @@
-"""Every check of tools/doctor.py must turn red when, and only when, the thing it names is broken."""
+"""Every check of sda doctor must turn red when, and only when, the thing it names is broken."""
 import importlib.util
 import sys
 from pathlib import Path

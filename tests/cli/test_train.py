@@ -1,4 +1,4 @@
-"""tools/train.py: validation clean and under attack, the best checkpoint, resuming, curves, and what is said about bad input."""
+"""sda train: validation clean and under attack, the best checkpoint, resuming, curves, and what is said about bad input."""
 import json
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_a_run_validates_keeps_the_best_and_goes_on(tmp_path):
 def test_demo_configs(path, tmp_path):
     """The header has the command; an iteration from the plain weights, validated on four images."""
     name = f'configs/training/{path.name}'
-    assert path.read_text().splitlines()[2] == f'#     python tools/train.py {name}'
+    assert path.read_text().splitlines()[2] == f'#     sda train {name}'
     options = [f'{loader}.dataset.indices=4' for loader in ('train_dataloader', 'val_dataloader')] + ['val_cfg.attack.k=0.05']
     train_from_command_line(short(tmp_path, config=name, options=options))
     scores = json.loads((tmp_path / 'validations.json').read_text())[0]

@@ -21,7 +21,8 @@ from mmengine.runner import Runner  # noqa: E402
 
 from sparse_dense_attacks.cli import attack as cli_attack  # noqa: E402
 from sparse_dense_attacks.cli.attack import attack_from_command_line, prepare  # noqa: E402
-from sparse_dense_attacks.cli.common import find_weights, main  # noqa: E402
+from sparse_dense_attacks.cli.common import main  # noqa: E402
+from sparse_dense_attacks.cli.weights import find_weights  # noqa: E402
 from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
 from sparse_dense_attacks.engine.data import from_picture, loads_annotations_first, to_picture  # noqa: E402
 from sparse_dense_attacks.engine.hooks.attack_visualization_hook import show_perturbation  # noqa: E402

@@ -14,7 +14,8 @@ from mmdet.structures import DetDataSample
 
 from sparse_dense_attacks import InputError
 from sparse_dense_attacks.cli.attack import attack_from_command_line, prepare
-from sparse_dense_attacks.cli.common import load_config, main
+from sparse_dense_attacks.cli.common import main
+from sparse_dense_attacks.cli.configs import load_config
 from sparse_dense_attacks.engine import Where
 from sparse_dense_attacks.engine.photos import use_photos
 

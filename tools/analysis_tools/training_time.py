@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sparse_dense_attacks.cli.common import load_config
+from sparse_dense_attacks.cli.configs import load_config
 
 GOALS = dict(resnet18='Untargeted', semantic_fpn='UntargetedPixels', faster_rcnn='Vanish',
              yolox='Vanish')

@@ -1,5 +1,4 @@
-# CGNet (0.5 million parameters) for the 11 classes of CamVid; label 11 means no class. Written out because the mmengine of the
-# onedl-* stack cannot resolve 'mmseg::'.
+# CGNet (0.5 million parameters) for the 11 classes of CamVid; label 11 means no class. The zoo's own is for Cityscapes.
 default_scope = 'mmseg'
 
 norm_cfg = dict(type='BN', eps=1e-3)

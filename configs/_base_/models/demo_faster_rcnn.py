@@ -1,7 +1,7 @@
 # A slim Faster R-CNN for the demo scenes, built from mmdet's own classes; 1.1 million parameters.
 # The weights come from `python tools/analysis_tools/train_demo.py faster_rcnn`.
 default_scope = 'mmdet'
-load_from = '{{ fileDirname }}/../../../sparse_dense_attacks/demo/weights/faster_rcnn.pth'
+load_from = __import__('sparse_dense_attacks').__path__[0] + '/demo/weights/faster_rcnn.pth'
 
 model = dict(
     type='FasterRCNN',

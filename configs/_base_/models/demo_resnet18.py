@@ -1,7 +1,7 @@
 # A slim ResNet-18 for the objects of the demo scenes, built from mmpretrain's own classes; 0.7 million parameters.
 # The weights come from `python tools/analysis_tools/train_demo.py resnet18`.
 default_scope = 'mmpretrain'
-load_from = '{{ fileDirname }}/../../../sparse_dense_attacks/demo/weights/resnet18.pth'
+load_from = __import__('sparse_dense_attacks').__path__[0] + '/demo/weights/resnet18.pth'
 
 model = dict(
     type='ImageClassifier',

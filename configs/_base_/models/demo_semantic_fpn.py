@@ -1,7 +1,7 @@
 # A slim semantic FPN for the label maps of the demo scenes, built from mmseg's own classes; 0.8 million parameters.
 # The weights come from `python tools/analysis_tools/train_demo.py semantic_fpn`.
 default_scope = 'mmseg'
-load_from = '{{ fileDirname }}/../../../sparse_dense_attacks/demo/weights/semantic_fpn.pth'
+load_from = __import__('sparse_dense_attacks').__path__[0] + '/demo/weights/semantic_fpn.pth'
 
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(

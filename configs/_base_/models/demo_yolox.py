@@ -1,7 +1,7 @@
 # A slim YOLOX for the demo scenes, built from mmdet's own classes; 1.3 million parameters.
 # The weights come from `python tools/analysis_tools/train_demo.py yolox`.
 default_scope = 'mmdet'
-load_from = '{{ fileDirname }}/../../../sparse_dense_attacks/demo/weights/yolox.pth'
+load_from = __import__('sparse_dense_attacks').__path__[0] + '/demo/weights/yolox.pth'
 
 model = dict(
     type='YOLOX',

@@ -1,0 +1,131 @@
+"""Configs of the command line: files, and names of those inside installed packages."""
+import difflib
+import inspect
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ..engine import configs_folder
+from ..errors import InputError
+from ..registry import nearest
+from .common import one_line
+
+__all__ = ['find_config', 'load_config', 'packaged', 'read_config', 'set_options']
+
+PACKAGES = ('sparse_dense_attacks', 'mmdet', 'mmseg', 'mmpretrain')
+# What mmengine's Runner looks up in a config beside its own arguments.
+_RUNNER_KEYS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
+                'sync_bn')
+
+
+def load_config(name: str, options: dict | None = None, own: tuple[str, ...] = ()) -> Config:
+    """Read a config and apply ``--cfg-options``: :func:`read_config` and :func:`set_options`."""
+    cfg = read_config(name)
+    set_options(cfg, name, options, own)
+    return cfg
+
+
+def read_config(name: str) -> Config:
+    """A config from its file, or from its name in a package.
+
+    Raises:
+        InputError: there is none, or it cannot be read as a config.
+    """
+    path = find_config(name)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is Python code and can raise anything
+        raise InputError(f'config {name}: {type(error).__name__}: {one_line(error)}') from error
+
+
+def set_options(cfg: Config, name: str, options: dict | None, own: tuple[str, ...] = ()) -> None:
+    """Apply ``--cfg-options``.
+
+    Args:
+        cfg: the config, changed in place.
+        name: what the user calls it.
+        options: values by dotted key.
+        own: top-level keys that options may add, besides those that mmengine's Runner knows.
+
+    Raises:
+        InputError: an option that nothing would read, or that does not fit the config.
+    """
+    known = {*cfg, *own, *inspect.signature(Runner).parameters, *_RUNNER_KEYS}
+    for key in options or {}:
+        first = key.partition('.')[0]
+        if first not in known:
+            raise InputError(f"--cfg-options {key}: nothing reads a top-level '{first}' in {name}, {nearest(first, known)}")
+    try:
+        cfg.merge_from_dict(options or {})
+    except Exception as error:
+        raise InputError(f'config {name}: {type(error).__name__}: {one_line(error)}') from error
+
+
+def find_config(name: str) -> Path:
+    """The file of a config.
+
+    Args:
+        name: a path, or ``package::path`` for a config inside an installed package, where the folder and ``.py`` may be left out
+            if one config only has that name.
+
+    Raises:
+        InputError: no such file or package, or several or no configs of that name, with the nearest one.
+    """
+    package, separator, wanted = name.partition('::')
+    if separator:
+        return _in_package(package, wanted)
+    path = Path(name)
+    if path.is_file():
+        return path
+    raise InputError(f'no config file {name}; {_elsewhere(path.stem)}')
+
+
+def packaged(name: str) -> tuple[str, Path] | None:
+    """Package and path below its configs, if a config is named like ``package::path``.
+
+    Raises:
+        InputError: as :func:`find_config`.
+    """
+    package, separator, wanted = name.partition('::')
+    return (package, _in_package(package, wanted).relative_to(_folder(package))) if separator else None
+
+
+def _folder(package: str) -> Path:
+    folder = configs_folder(package) if package.isidentifier() else None
+    if folder is None:
+        raise InputError(f'{package} is not installed with its configs; known are {", ".join(filter(configs_folder, PACKAGES))}')
+    return folder
+
+
+def _in_package(package: str, wanted: str) -> Path:
+    folder = _folder(package)
+    plain = wanted.removesuffix('.py')
+    if (folder / f'{plain}.py').is_file():
+        return folder / f'{plain}.py'
+    paths = _runnable(folder)
+    found = [path for path in paths if f'/{path}'.endswith(f'/{plain}.py')]
+    if len(found) == 1:
+        return folder / found[0]
+    if found:
+        raise InputError(f'{package} has {len(found)} configs of the name {wanted}: {", ".join(map(str, found))}')
+    # The folder counts in the comparison if the user named one.
+    known = {str(path.with_suffix('')) if '/' in plain else path.stem: path for path in reversed(paths)}
+    closest, = difflib.get_close_matches(plain, known, n=1, cutoff=0)
+    raise InputError(f'{package} has no config {wanted}; did you mean {package}::{known[closest]}?')
+
+
+def _runnable(folder: Path) -> list[Path]:
+    """The configs below a folder that are no mere parts of others, relative to it."""
+    paths = sorted(path.relative_to(folder) for path in folder.glob('**/*.py'))
+    return [path for path in paths if '_base_' not in path.parts]
+
+
+def _elsewhere(stem: str) -> str:
+    """Where a config is whose file is not there, or where to look."""
+    for package in filter(configs_folder, PACKAGES):
+        for path in _runnable(configs_folder(package)):
+            if path.stem == stem:
+                return f'did you mean {package}::{path}?'
+    ours = [str(path) for path in _runnable(_folder(PACKAGES[0])) if len(path.parts) == 1]
+    return f'ours are {PACKAGES[0]}::{", ".join(ours)} and more'

@@ -1,0 +1,47 @@
+"""The public names, once. The package imports this module when the first of them is asked for.
+
+If mmengine is installed, our hooks and loops are then registered in its root registries.
+"""
+import importlib.util
+
+from .api import attack
+from .attacks import (
+    ASLO,
+    GSE,
+    PGD0,
+    WIFGSM,
+    ASLOAddOn,
+    Attack,
+    BudgetSearch,
+    ForeignAttack,
+    RandomPixels,
+    SigmaZero,
+    SparseAutoAttack,
+    SparsePGD,
+    SparseRS,
+    StructuredSparsePGD,
+    SwapPGD,
+)
+from .errors import InputError
+from .objectives import (
+    DetectorLoss,
+    Fabricate,
+    Mislabel,
+    Targeted,
+    TargetedPixels,
+    Untargeted,
+    UntargetedPixels,
+    Vanish,
+)
+from .registry import ATTACKS, GOALS, KERNELS, VICTIMS
+from .threat_model import ThreatModel
+from .types import AttackResult, Boxes, Verdict
+
+if importlib.util.find_spec('mmengine'):
+    from . import engine  # noqa: F401  registers hooks and loops
+
+__all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
+           'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'DetectorLoss', 'Fabricate',
+           'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels', 'SigmaZero',
+           'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted',
+           'TargetedPixels', 'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']
