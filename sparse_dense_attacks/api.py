@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .attacks import Attack
 from .errors import InputError
 from .objectives import Untargeted
-from .registry import ATTACKS, GOALS
+from .registry import ATTACKS, GOALS, Config
 from .threat_model import ThreatModel
 from .types import AttackResult
 from .victims import TorchClassifier, wrap
@@ -17,7 +17,7 @@ from .victims.base import Scene, Victim
 __all__ = ['attack']
 
 
-def attack(model, images, labels: Tensor | None = None, attack: Attack | dict | str = 'sigma_zero', *, goal=None,
+def attack(model, images, labels: Tensor | None = None, attack: Attack | Config = 'sigma_zero', *, goal=None,
            threat: ThreatModel | dict | None = None, batch_size: int | None = None, keys: list | None = None,
            region: Tensor | None = None, targets: Tensor | None = None, seed: int | None = None, eight_bit: bool | None = None,
            max_forwards: int | None = None, where=None, **options) -> AttackResult:
@@ -85,7 +85,8 @@ def _given(**arguments: Any) -> dict[str, Any]:
 def _check(victim: Victim, images, given: dict) -> None:
     """Refuse images the victim cannot open, and arguments that do not fit them or that it would not look at."""
     name, tensors = type(victim).__name__, bool(victim.takes)
-    if not isinstance(images, Tensor if tensors else dict) or (tensors and images.ndim != 4):
+    fits = isinstance(images, Tensor) and images.ndim == 4 if tensors else isinstance(images, dict)
+    if not fits:
         expected = 'a tensor (B, C, H, W)' if tensors else "a batch (dict) of its library's test dataloader"
         raise InputError(f'images: {name} takes {expected}, found {_found(images)}')
     for argument, value in given.items():

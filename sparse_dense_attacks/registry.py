@@ -12,7 +12,9 @@ from typing import Any
 
 from .errors import InputError
 
-__all__ = ['ATTACKS', 'GOALS', 'KERNELS', 'VICTIMS', 'Registry', 'nearest']
+__all__ = ['ATTACKS', 'GOALS', 'KERNELS', 'VICTIMS', 'Config', 'Registry', 'nearest']
+
+Config = Any  # what build() makes an object of: a name, or a dict with a type
 
 
 def nearest(name: str, valid) -> str:
@@ -56,7 +58,7 @@ class Registry:
     def __iter__(self):
         return iter(self._classes)
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> Any:
         for known, cls in self._classes.items():
             if name in (known, snake_case(known)):
                 return cls

@@ -6,7 +6,7 @@ from typing import Any
 
 from .checks import check_choice, check_flag, check_int
 from .errors import InputError
-from .registry import nearest
+from .registry import Config, nearest
 from .victims.where import Where
 
 __all__ = ['ThreatModel']
@@ -32,7 +32,7 @@ class ThreatModel:
         100
     """
     grid: str = 'input'
-    where: Where | Mapping | str = 'anywhere'
+    where: Where | Config = 'anywhere'
     eight_bit: bool = True
     max_forwards: int | None = None
     seed: int = 0

@@ -26,7 +26,7 @@ def ms_deform_attn_forward(
     batch, _, heads, channels = value.shape
     shapes = value_spatial_shapes.tolist()
     levels = value.split([height * width for height, width in shapes], dim=1)
-    output = 0
+    output = value.new_zeros(())
     for level, (height, width) in enumerate(shapes):
         image = levels[level].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1  # (N * M, Q, P, 2)

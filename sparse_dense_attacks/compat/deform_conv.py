@@ -3,6 +3,8 @@
 input (N, C, H, W), weight (O, C / groups, kH, kW), offset (N, 2 * G * kH * kW, oH, oW) as y and x of every tap, mask half as
 many channels. The arguments ``columns`` and ``ones`` are the compiled operators' working memory and not needed here.
 """
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from .gradients import gradients
@@ -59,9 +61,9 @@ def modulated_deform_conv_backward(
 ) -> None:  # fmt: skip
     size = grad_output.shape[2:]
 
-    def convolve(input, weight, offset, mask, *bias):
-        return _convolve(input, weight, _fit(offset, size), _fit(mask, size), *bias, stride=(stride_h, stride_w),
-                         padding=(pad_h, pad_w), dilation=(dilation_h, dilation_w))
+    def convolve(input, weight, offset, mask, bias=None):
+        return _convolve(input, weight, _fit(offset, size), _fit(mask, size), bias, (stride_h, stride_w),
+                         (pad_h, pad_w), (dilation_h, dilation_w))
 
     inputs, grads = [input, weight, offset, mask], [grad_input, grad_weight, grad_offset, grad_mask]
     if with_bias:
@@ -75,7 +77,7 @@ def _convolve(input, weight, offset, mask=None, bias=None, stride=1, padding=0, 
     return torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
 
 
-def _fit(values: Tensor, size: tuple[int, int]) -> Tensor:
+def _fit(values: Tensor, size: Sequence[int]) -> Tensor:
     """Offsets (or a mask) with as many places as the output has.
 
     DyHead gives one level's offsets to the convolution of another level, where there are more than four times as many as

@@ -1,6 +1,8 @@
 """Perturbs one batch of a test dataloader; loops and hooks share it."""
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from ..attacks import Attack
 from ..errors import InputError
-from ..registry import ATTACKS, GOALS
+from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
 from ..victims import wrap
@@ -28,7 +30,7 @@ class Perturbed:
         result: what the attack reports, on padded images.
     """
     batch: dict
-    keys: list
+    keys: Sequence
     result: AttackResult
 
 
@@ -46,8 +48,8 @@ class Attacker:
         InputError: the goal is one of another task.
     """
     victim: Victim
-    attack: Attack
-    goal: object
+    attack: Attack | Config
+    goal: Any
     threat: ThreatModel = ThreatModel()
 
     def __post_init__(self):
@@ -59,7 +61,7 @@ class Attacker:
                              f'{fitting}')
 
     @classmethod
-    def of_model(cls, model: nn.Module, attack: Attack | dict | str, goal, threat: ThreatModel | dict | None = None,
+    def of_model(cls, model: nn.Module, attack: Attack | Config, goal, threat: ThreatModel | dict | None = None,
                  **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
@@ -83,7 +85,7 @@ class Attacker:
                 result = result.with_row(row, alone)
         return Perturbed(with_inputs(data_batch, result.images), keys, result)
 
-    def _attack(self, data_batch: dict) -> tuple[list, AttackResult]:
+    def _attack(self, data_batch: dict) -> tuple[Sequence, AttackResult]:
         scene = self.victim.open(data_batch)
         objective = self.goal.objective(scene.restricted(self.threat.where(scene)))
         threat = self.threat
@@ -116,6 +118,6 @@ def with_inputs(data_batch: dict, images: Tensor) -> dict:
         if not original.is_floating_point():
             pixels = pixels.round()
         inputs.append(pixels.to(original))
-    if isinstance(data_batch['inputs'], Tensor):
-        inputs = torch.stack(inputs)
-    return dict(data_batch, inputs=inputs, data_samples=copy.deepcopy(data_batch['data_samples']))
+    batched = isinstance(data_batch['inputs'], Tensor)
+    samples = copy.deepcopy(data_batch['data_samples'])
+    return dict(data_batch, inputs=torch.stack(inputs) if batched else inputs, data_samples=samples)

@@ -218,7 +218,7 @@ def _keys(dataset) -> set[str]:
 
 def _scores(clean: Evaluator, attacked: Evaluator, dataset, keys: set[str]) -> dict:
     """Metrics of both evaluators over the images with these keys."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for prefix, evaluator in (('clean', clean), ('adv', attacked)):
         _restrict(evaluator, dataset, keys)
         scores = evaluator.evaluate(len(dataset)) or {}
@@ -249,10 +249,11 @@ def summarize(records: list[Record]) -> dict:
         'attack/success_rate_all': mean(r.success for r in defined),
         'attack/success_rate_float': mean(r.success_float for r in right),
     }
-    if divided := [r for r in right if r.share is not None]:
-        metrics['attack/share'] = mean(r.share for r in divided)
-        metrics['attack/share_pooled'] = sum(r.share * r.parts for r in divided) / max(sum(r.parts for r in divided), 1)
-        metrics |= {f'attack/success_rate_at_{theta}': mean(r.share >= theta for r in divided) for theta in THETAS}
+    if divided := [(r.share, r.parts) for r in right if r.share is not None]:
+        metrics['attack/share'] = mean(share for share, _ in divided)
+        pooled = sum(share * parts for share, parts in divided)
+        metrics['attack/share_pooled'] = pooled / max(sum(parts for _, parts in divided), 1)
+        metrics |= {f'attack/success_rate_at_{theta}': mean(share >= theta for share, _ in divided) for theta in THETAS}
     for name in ('l0_pixels', 'l0_elements'):
         counts = [getattr(r, name) for r in broken]
         metrics[f'attack/{name}_median'] = statistics.median(counts) if counts else math.nan

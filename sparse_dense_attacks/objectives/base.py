@@ -91,6 +91,13 @@ class Restricted:
         others as in :class:`Objective`.
     """
 
+    images: Tensor
+    region: Tensor
+    keys: Sequence
+    clean: Verdict
+    eligible: Tensor
+    defined: Tensor
+
     def __init__(self, objective: 'MeteredObjective | Restricted', rows: Tensor):
         self.objective, self.rows = objective, rows
         self.images = objective.images[rows]
@@ -164,12 +171,13 @@ class MeteredObjective:
         if not len(allowed):
             return spent
         verdict = self._query(x[allowed], rows[allowed])
-        where = allowed.to(x.device)
+        where, logits = allowed.to(x.device), spent.logits
+        if logits is not None and verdict.logits is not None:
+            logits = logits.index_copy(0, where, verdict.logits)
         return Verdict(loss=spent.loss.index_copy(0, where, verdict.loss),
                        margin=spent.margin.index_copy(0, where, verdict.margin),
                        success=spent.success.index_copy(0, where, verdict.success),
-                       logits=None if spent.logits is None else
-                       spent.logits.index_copy(0, where, verdict.logits))
+                       logits=logits)
 
     def _spent_logits(self, nothing: Tensor) -> Tensor | None:
         """Logits (b, K) of images whose budget is spent: never those of another class."""

@@ -1,7 +1,7 @@
 """Goals on class logits."""
 import csv
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -41,6 +41,10 @@ class _ClassificationObjective(Objective):
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.judge(self.scene.logits(x, rows), rows)
+
+    def judge(self, logits: Tensor, rows: Tensor) -> Verdict:
+        """What logits (b, K) of the images ``rows`` mean for the goal."""
+        raise NotImplementedError
 
 
 @GOALS.register_module()
@@ -105,12 +109,13 @@ class Targeted:
         known = isinstance(self.target, Mapping | Path | int | None) and not isinstance(self.target, bool)
         if not known and (not isinstance(self.target, str) or (self.target not in RULES and not self.target.endswith('.csv'))):
             raise InputError(f'Targeted: target = {self.target!r}, expected a class, a dict from key to class, a .csv file '
-                             f"or one of {', '.join(RULES)}; {nearest(self.target, RULES)}")
+                             f"or one of {', '.join(RULES)}; {nearest(str(self.target), RULES)}")
         _ = self.entries  # a bad list is refused before the first image
 
     @cached_property
     def entries(self) -> dict[str, int] | None:
         """The listed classes, counted from 0; None if the target is no list."""
+        listed: Iterable[tuple]
         if isinstance(self.target, Mapping):
             listed = self.target.items()
         elif isinstance(self.target, Path | str) and self.target not in RULES:
@@ -152,15 +157,15 @@ class Targeted:
                                  'with the images')
         elif self.entries is not None:
             targets = labels.new_tensor([self._listed(key) for key in scene.keys])
+        elif isinstance(self.target, int):
+            targets = torch.full_like(labels, self.target)
         elif self.target == 'random':
             draws = labels.new_tensor([_draw(self.seed, key, classes - 1) for key in scene.keys])
             targets = draws + (draws >= labels)
         elif self.target == 'least_likely':
             targets = clean_logits.scatter(1, labels[:, None], torch.inf).argmin(1)
-        elif self.target == 'runner_up':
+        else:  # the runner-up
             targets = clean_logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
-        else:
-            targets = torch.full_like(labels, self.target)
         for key, target in zip(scene.keys, targets.tolist(), strict=True):
             if not 0 <= target < classes:
                 raise InputError(f"Targeted: image '{key}' has target {target}, but the model's classes are 0 to {classes - 1}; "
@@ -168,12 +173,12 @@ class Targeted:
         return targets
 
     def _listed(self, key) -> int:
-        path = PurePath(str(key))
+        path, entries = PurePath(str(key)), self.entries or {}
         for name in (str(key), path.name, path.stem):
-            if name in self.entries:
-                return self.entries[name]
-        raise InputError(f"Targeted: no target for image '{key}'; the list has {len(self.entries)} images, for example "
-                         f"{', '.join(list(self.entries)[:3])}")
+            if name in entries:
+                return entries[name]
+        raise InputError(f"Targeted: no target for image '{key}'; the list has {len(entries)} images, for example "
+                         f"{', '.join(list(entries)[:3])}")
 
 
 class _TargetedObjective(_ClassificationObjective):

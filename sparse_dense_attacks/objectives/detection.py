@@ -1,6 +1,6 @@
 """Goals on candidate boxes and on detector losses; they know no model library."""
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,8 @@ class _DetectionObjective(Objective):
         parts: (B,) int64, how many they are; 0 where success is undefined.
     """
 
+    parts: Tensor
+
     def __init__(self, goal, scene):
         self.goal, self.scene = goal, scene
         self.images, self.region, self.keys = scene.images, scene.region, scene.keys
@@ -97,7 +99,7 @@ class _DetectionObjective(Objective):
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.judge(*self.look(x, rows), rows)
 
-    def look(self, x: Tensor, rows: Tensor) -> tuple[Boxes | None, Tensor | None]:
+    def look(self, x: Tensor, rows: Tensor) -> tuple[Any, Tensor | None]:
         """What the detector finds, and its own loss if the goal wants it."""
         return self.scene.candidates(x, rows), None
 
@@ -105,7 +107,7 @@ class _DetectionObjective(Objective):
         """The loss (b,), what is missing for each part to be broken, (b, P) in logits, 0 if nothing, and (b, P) bool, broken."""
         raise NotImplementedError
 
-    def judge(self, found: Boxes | None, loss: Tensor | None, rows: Tensor) -> Verdict:
+    def judge(self, found: Any, loss: Tensor | None, rows: Tensor) -> Verdict:
         loss, missing, broken = self.survey(found, loss, rows)
         counted = self.counted[rows]
         margin = torch.where(counted, missing, 0).sum(1) / counted.sum(1).clamp(min=1)

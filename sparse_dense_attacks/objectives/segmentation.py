@@ -47,6 +47,7 @@ class _PixelObjective(Objective):
         parts: (B,) int64, how many count.
     """
     sign: ClassVar[int]
+    parts: Tensor
 
     def __init__(self, goal, scene):
         self.goal, self.scene = goal, scene
@@ -58,6 +59,10 @@ class _PixelObjective(Objective):
             self.parts = self.pixels.flatten(1).sum(1)
             self.clean = self.judge(logits, rows)
         self.region = scene.region & (self.parts > 0)[:, None, None, None]
+
+    def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """``pixels`` and ``wanted``, given the clean logits (B, K, H', W')."""
+        raise NotImplementedError
 
     def share(self, x: Tensor, rows: Tensor) -> Tensor:
         """(b,) float64, share of the pixels of candidates ``x`` that are as wanted, NaN for images without such pixels.

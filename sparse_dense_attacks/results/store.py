@@ -109,7 +109,7 @@ class ResultStore:
         self.records = {record.key: record for record in found if record.skipped or (self.work_dir / record.file).is_file()}
         return list(self.records.values())
 
-    def write_json(self, name: str, content: dict) -> None:
+    def write_json(self, name: str, content: dict | list) -> None:
         with _replacing(self.work_dir / name) as file:
             file.write(json.dumps(content, indent=2, default=str).encode() + b'\n')
 

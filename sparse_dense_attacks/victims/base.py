@@ -38,7 +38,7 @@ class Geometry:
     @classmethod
     def of_memory(cls, images: Tensor) -> tuple['Geometry', ...]:
         """Those of images (B, C, H, W) that are shown to the network as they are."""
-        size = tuple(images.shape[2:])
+        size = images.shape[2], images.shape[3]
         return (cls(None, size, size, size, True),) * len(images)
 
 
@@ -73,7 +73,8 @@ class Scene(Protocol):
         if region.shape != self.region.shape or region.dtype != torch.bool:
             raise InputError(f'region: expected a bool tensor {tuple(self.region.shape)}, found '
                              f'{region.dtype} {tuple(region.shape)}')
-        return dataclasses.replace(self, region=self.region & region.to(self.region.device))
+        region = self.region & region.to(self.region.device)
+        return dataclasses.replace(self, region=region)  # type: ignore[type-var]  # scenes are dataclasses
 
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels of what is right about the images.
@@ -187,7 +188,7 @@ def stack_inputs(inputs: Sequence[Tensor], samples: Sequence, device) -> tuple[T
     return images.div_(255).to(device), region.to(device), geometry
 
 
-def by_size(geometry: Sequence[Geometry], x: Tensor, rows: Tensor, look: Callable[[Tensor, Tensor], Sequence]) -> Sequence:
+def by_size(geometry: Sequence[Geometry], x: Tensor, rows: Tensor, look: Callable[[Tensor, Tensor], Any]) -> Any:
     """Show images of equal size to the model together, others apart: none sees its neighbours' padding.
 
     Args:

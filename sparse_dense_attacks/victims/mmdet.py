@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -358,7 +358,8 @@ def _decode_masks(model, feats, samples, rivals=()):
 
 def _decode_dense(model, feats, samples, rivals=()):
     head = model.bbox_head
-    options, own = dict(batch_img_metas=[s.metainfo for s in samples], rescale=False), {}
+    options: dict[str, Any] = dict(batch_img_metas=[s.metainfo for s in samples], rescale=False)
+    own: dict[str, Any] = {}
     if not isinstance(head, GuidedAnchorHead):  # which always suppresses
         options['with_nms'] = isinstance(head, PAAHead)
     if isinstance(head, CenterNetHead):
@@ -377,7 +378,7 @@ def _decode_dense(model, feats, samples, rivals=()):
         results = head.predict_by_feat(*outs, **options)
     if isinstance(head, PAAHead):
         return [_every_class(r.bboxes, (r.scores * r.score_factors[:, None]).sqrt()) for r in results]
-    parts = [(r.bboxes, r.labels, r.scores) for r in results]
+    parts: list[tuple] = [(r.bboxes, r.labels, r.scores) for r in results]
     if rivals and isinstance(head, YOLOXHead):
         others = head.predict_by_feat([_less_its_best(level, rivals) for level in outs[0]], *outs[1:], **options)
         parts = [(*(torch.cat(pair) for pair in zip(part, (r.bboxes, r.labels, r.scores), strict=True)),
@@ -430,7 +431,7 @@ def _gradient_through_heads():
     ``select_single_mlvl`` is imported by name into each head module and called with ``detach=True``, so the name is replaced
     there for the duration of one call.
     """
-    modules = [module for name, module in sys.modules.items()
+    modules: list[Any] = [module for name, module in sys.modules.items()
                if name.startswith('mmdet.models.dense_heads.') and hasattr(module, 'select_single_mlvl')]
     originals = [m.select_single_mlvl for m in modules]
 
@@ -465,7 +466,8 @@ def _end_of_training():
 @contextlib.contextmanager
 def _shared_features(model):
     """Compute ``extract_feat`` once for the loss and the predictions on the same input."""
-    extract, cache = model.extract_feat, []
+    extract = model.extract_feat
+    cache: list = []
 
     def cached(inputs, *args, **kwargs):
         if not cache:

@@ -2,7 +2,7 @@
 import contextlib
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,10 @@ class MMPretrainScene(ClassificationScene):
 
     def _scores(self, x: Tensor, rows: Tensor) -> Tensor:
         """(n, K) for candidates of one size."""
-        inputs = self.model.data_preprocessor(dict(inputs=x * 255, data_samples=None), training=False)['inputs']
-        with _scores_for_predictions(self.model):
-            return self.model.predict(inputs)
+        model: Any = self.model
+        inputs = model.data_preprocessor(dict(inputs=x * 255, data_samples=None), training=False)['inputs']
+        with _scores_for_predictions(model):
+            return model.predict(inputs)
 
 
 @VICTIMS.register_module()

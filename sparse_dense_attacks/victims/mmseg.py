@@ -138,9 +138,10 @@ class SegmentationScene(Scene):
             classes: all but 'background' by default.
         """
         if classes is None:
-            if 'background' not in (self.classes or ()):
+            names = self.classes or ()
+            if 'background' not in names:
                 raise InputError('the model has no class named background, so say which classes are objects')
-            classes = [index for index, name in enumerate(self.classes) if name != 'background']
+            classes = [index for index, name in enumerate(names) if name != 'background']
         chosen = self.valid & torch.isin(self.labels, self.labels.new_tensor(classes))
         found = torch.zeros_like(self.region)
         for inside, one, labelled in zip(found, self.geometry, chosen, strict=True):

@@ -49,7 +49,7 @@ class Where:
     @classmethod
     def build(cls, cfg: 'Where | Mapping | str') -> 'Where':
         """From ``'inside'``, from ``dict(place='inside', classes=['car'])``, or a finished object."""
-        if isinstance(cfg, cls):
+        if isinstance(cfg, Where):
             return cfg
         try:
             return cls(**cfg) if isinstance(cfg, Mapping) else cls(cfg)

@@ -8,10 +8,12 @@ What docs/attacks/README.md, "What the conformance tests ask for", lists, and th
    test_attacks::test_result_does_not_depend_on_the_batch_or_its_order, test_padding_does_not_change_the_result.
 4. budget and box at every candidate, finite where the gradient is zero: here test_every_candidate_keeps_budget_region_and_box and
    test_zero_gradient_shows_finite_candidates_only; test_attacks::test_budget_box_region_and_grid_are_kept.
-5. linear models with a known optimum: ``*linear_model*`` in test_attacks, test_sigma_zero, test_aslo, test_structured_sparse_pgd and
-   test_sparse_rs; test_gse::test_first_active_element_has_the_largest_gradient.
-6. a 1 x 1 kernel is the unstructured attack: test_structured_sparse_pgd::test_single_pixels_are_the_unstructured_attack_bit_for_bit.
-7. patterns are not mirrored: test_kernels::test_letters_are_not_mirrored, test_structured_sparse_pgd::test_letter_is_placed_as_it_reads.
+5. linear models with a known optimum: ``*linear_model*`` in test_attacks, test_sigma_zero, test_aslo, test_sparse_rs and
+   test_structured_sparse_pgd; test_gse::test_first_active_element_has_the_largest_gradient.
+6. a 1 x 1 kernel is the unstructured attack:
+   test_structured_sparse_pgd::test_single_pixels_are_the_unstructured_attack_bit_for_bit.
+7. patterns are not mirrored: test_kernels::test_letters_are_not_mirrored,
+   test_structured_sparse_pgd::test_letter_is_placed_as_it_reads.
 8. misclassified input comes back, l0 = 0: here test_batch_of_misclassified_images_costs_one_look;
    test_attacks::test_misclassified_images_come_back_untouched.
 9. sigma-zero with a frozen threshold: test_sigma_zero::test_every_step_is_the_published_one (t = 0), test_threshold_adapts.

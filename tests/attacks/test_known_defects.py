@@ -40,7 +40,8 @@ Sparse-RS (docs/attacks/sparse_rs.md), its copies, and the cascade (docs/attacks
   the last place of a patch is out of reach: here test_patches_reach_every_pixel.
   square images and three channels only: test_sparse_rs::test_odd_shapes.
   positions shared by the batch: test_sparse_rs::test_images_do_not_share_positions.
-  counts instead of images from the cascade: test_sparse_auto_attack::test_stages_tell_who_broke_it_and_survivors_only_are_attacked.
+  counts instead of images from the cascade:
+    test_sparse_auto_attack::test_stages_tell_who_broke_it_and_survivors_only_are_attacked.
   black only (a copy elsewhere): here test_all_corners_of_the_colour_cube_are_tried.
   endless where one pixel has the colour already: here test_single_pixels_at_a_corner_of_the_cube_end.
 
