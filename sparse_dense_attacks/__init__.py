@@ -1,9 +1,10 @@
 """Sparse adversarial attacks on classifiers, mmdet detectors and mmseg segmenters.
 
-Importing the package imports nothing else, so that ``sda doctor`` runs where torch does not. The public names (public.py) come with
-torch, and rooms such as ``sparse_dense_attacks.victims`` with what they need, when they are first asked for. Hooks and loops are in
-mmengine's root registries as soon as both packages are imported, in either order, and an mmcv without compiled operators has those of
-``compat`` from then on.
+Importing the package imports nothing else, so that ``sda doctor`` runs where torch does not. The
+public names (public.py) come with torch, and rooms such as ``sparse_dense_attacks.victims`` with
+what they need, when they are first asked for. Hooks and loops are in mmengine's root registries as
+soon as both packages are imported, in either order, and an mmcv without compiled operators has
+those of ``compat`` from then on.
 """
 import importlib
 import importlib.machinery
@@ -45,7 +46,7 @@ class _AfterMmengine:
             run(module)
             importlib.import_module(f'{__name__}.engine')
 
-        spec.loader.exec_module = exec_module
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 

@@ -92,8 +92,8 @@ def check_writable(work_dir: str) -> None:
     except OSError as error:
         if error.errno in _DISK_FULL:
             raise
-        raise InputError(f'cannot write results to {Path(work_dir).absolute()} ({error.strerror}): name a folder with --work-dir, '
-                         'or run sda in one you may write to') from error
+        raise InputError(f'cannot write results to {Path(work_dir).absolute()} ({error.strerror}): '
+                         'name a folder with --work-dir, or run sda in one you may write to') from error
 
 
 def unbuilt(config: str, error: Exception) -> InputError:

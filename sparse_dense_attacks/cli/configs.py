@@ -123,8 +123,9 @@ def _runnable(folder: Path) -> list[Path]:
 
 def _elsewhere(stem: str) -> str:
     """Where a config is whose file is not there, or where to look."""
-    for package in filter(configs_folder, PACKAGES):
-        for path in _runnable(configs_folder(package)):
+    for package in PACKAGES:
+        folder = configs_folder(package)
+        for path in _runnable(folder) if folder else ():
             if path.stem == stem:
                 return f'did you mean {package}::{path}?'
     ours = [str(path) for path in _runnable(_folder(PACKAGES[0])) if len(path.parts) == 1]

@@ -2,6 +2,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -100,7 +101,8 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
         raise InputError(f'cannot read weights {path}: {type(error).__name__}: {one_line(error)}') from error
     state = state.get('state_dict', state) if isinstance(state, dict) else {}
     state = {re.sub(r'^module\.', '', name): tensor for name, tensor in state.items()}
-    wanted = (model.module if is_model_wrapper(model) else model).state_dict()
+    bare: Any = model.module if is_model_wrapper(model) else model
+    wanted = bare.state_dict()
     misshapen = [f'{name} is {tuple(state[name].shape)} in the file and {tuple(tensor.shape)} in the model'
                  for name, tensor in wanted.items() if name in state and state[name].shape != tensor.shape]
     if misshapen:

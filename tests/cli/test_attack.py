@@ -52,7 +52,8 @@ def test_parts_of_configs_have_to_be_named_in_full():
 
 
 @pytest.mark.parametrize(('name', 'message'), [
-    ('mmdet::yolox/yolox_tinny_8xb8-300e_coco.py', f'mmdet has no config yolox/yolox_tinny_8xb8-300e_coco.py; did you mean mmdet::{YOLOX}?'),
+    ('mmdet::yolox/yolox_tinny_8xb8-300e_coco.py',
+     f'mmdet has no config yolox/yolox_tinny_8xb8-300e_coco.py; did you mean mmdet::{YOLOX}?'),
     ('mmdet::yolox/nope.py', 'did you mean mmdet::yolox/'),
     ('mmdet::faster_rcnn_r50_fpn_1x_coco', 'did you mean mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py?'),
     ('sparse_dense_attacks::spgd_rcnn', 'did you mean sparse_dense_attacks::spgd_faster_rcnn.py?'),
@@ -224,7 +225,8 @@ def test_a_config_of_the_zoo_on_photos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path('photos').mkdir()
     Image.effect_noise((64, 48), 80).convert('RGB').save('photos/a.png')
-    assert main(['attack', f'mmdet::{YOLOX}', '--checkpoint', 'none', '--images', 'photos', '--attack', 'random_pixels', '--cfg-options',
-                 'attack.k=9', 'attack.steps=1', 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']) == 0
+    options = ['attack.k=9', 'attack.steps=1', 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    assert main(['attack', f'mmdet::{YOLOX}', '--checkpoint', 'none', '--images', 'photos', '--attack', 'random_pixels',
+                 '--cfg-options', *options]) == 0
     record = json.loads(Path('work_dirs/yolox_tiny_8xb8-300e_coco/records.jsonl').read_text())
     assert record['key'] == 'photos/a.png' and record['l0_pixels'] <= 9
