@@ -1,10 +1,10 @@
 """Sparse adversarial attacks on classifiers, mmdet detectors and mmseg segmenters.
 
 Importing the package imports nothing else, so that ``sda doctor`` runs where torch does not. The
-public names (public.py) come with torch, and rooms such as ``sparse_dense_attacks.victims`` with
-what they need, when they are first asked for. Hooks and loops are in mmengine's root registries as
-soon as both packages are imported, in either order, and an mmcv without compiled operators has
-those of ``compat`` from then on.
+public names (public.py) come with torch when the first of them is asked for, and rooms such as
+``sparse_dense_attacks.victims`` with what they need. Hooks and loops are in mmengine's root
+registries as soon as both packages are imported, in either order, and an mmcv without compiled
+operators has those of ``compat``.
 """
 import importlib
 import importlib.machinery
@@ -21,7 +21,7 @@ __version__ = '0.1.0'
 
 
 def __getattr__(name: str):
-    if name.startswith('_') and name != '__all__':  # what Python and its tools look for in any module
+    if name.startswith('_') and name != '__all__':  # Python and its tools look for some
         raise AttributeError(f'module {__name__} has no attribute {name}')
     if importlib.util.find_spec(f'{__name__}.{name}'):
         return importlib.import_module(f'{__name__}.{name}')

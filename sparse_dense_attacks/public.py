@@ -1,4 +1,4 @@
-"""The public names, once. The package imports this module when the first of them is asked for.
+"""The public names, once; the package imports this module when the first of them is asked for.
 
 If mmengine is installed, our hooks and loops are then registered in its root registries.
 """

@@ -71,7 +71,8 @@ compile_mmcv() { # into a cache of its own for each torch, as uv and pip would t
     cache=${XDG_CACHE_HOME:-${HOME:-$env}/.cache}/sparse-dense-attacks/torch$(pin torch)-$target
     say "compiling $mmcv $(pin "$mmcv") for $target: about 6 minutes on two cores, once per machine; kept in $cache"
     uv_install setuptools wheel ninja
-    uv_install --cache-dir "$cache" --no-build-isolation --no-deps --no-binary "$mmcv" --reinstall "$mmcv"
+    "$python" -m uv pip uninstall --quiet --python "$python" "$mmcv" # --reinstall would compile again whatever the cache holds
+    uv_install --cache-dir "$cache" --no-build-isolation --no-deps --no-binary "$mmcv" "$mmcv"
     "$python" -c 'import torch; from mmcv.ops import nms; nms(torch.eye(4)[:2], torch.ones(2), 0.5)' ||
         die "this mmcv fails its self-test; remove $cache and run this again, or do without: make env"
 }

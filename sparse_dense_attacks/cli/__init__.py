@@ -1,7 +1,7 @@
-"""The shipped command ``sda``: one file for each subcommand, with a function ``main(argv) -> exit status``.
+"""The shipped command ``sda``: a file per subcommand, with a function ``main(argv) -> status``.
 
-Files of subcommands import what takes seconds (torch, mmengine) inside functions, so that help comes at once, and so that
-``sda doctor`` runs where these are broken.
+These files import what takes seconds (torch, mmengine) inside functions, so that help comes at once
+and ``sda doctor`` runs where that is broken.
 """
 import importlib
 import sys
@@ -20,7 +20,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``sda``; the exit status is 0 when done, 2 after bad input (one line on stderr), 130 when interrupted."""
+    """Run ``sda``; exit status: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ['--help']
     if name in COMMANDS:
         return importlib.import_module(f'{__name__}.{name}').main(rest)
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name in ('-h', '--help'):
         lines = ''.join(f'  {command:8} {text}\n' for command, text in COMMANDS.items())
-        print(f'usage: sda COMMAND ...\n\n{lines}\nsda COMMAND --help lists the options; sda --version')
+        print(f'usage: sda COMMAND ...\n\n{lines}\nOptions: sda COMMAND --help; version: sda --version')
         return 0
     from ..registry import nearest
     print(f"error: sda has no command '{name}': {nearest(name, COMMANDS)}", file=sys.stderr)

@@ -8,7 +8,7 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry, snake_case
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ['attack_from_command_line', 'main', 'opened', 'prepare']
 
-_OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')  # fields of the threat model that configs had at top level
+# Fields of the threat model that configs had at top level before there was one.
+_OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')
+_OWN = ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER)
 
-_SPEND_ALL = dict(type='SparsePGD', k=0.01, early_stop=False)  # for metrics that are read afterwards, such as average precision
-# What a config of each library is attacked with if neither it nor the command says: the task, an attack and a goal.
-_DEFAULTS = {
-    'mmdet': ('detection', _SPEND_ALL, dict(type='Vanish')),
-    'mmseg': ('segmentation', _SPEND_ALL, dict(type='UntargetedPixels')),
+# All steps are spent where the metric, such as average precision, is read afterwards.
+_SPARSE_PGD = dict(type='SparsePGD', k=0.01, early_stop=False)
+# Library of a config -> its task, and the attack and goal if neither command nor config has any.
+_DEFAULTS: dict[str, tuple] = {
+    'mmdet': ('detection', _SPARSE_PGD, dict(type='Vanish')),
+    'mmseg': ('segmentation', _SPARSE_PGD, dict(type='UntargetedPixels')),
     'mmpretrain': ('classification', dict(type='SparsePGD', k=0.01), dict(type='Untargeted')),
 }
 
@@ -43,6 +46,19 @@ def attack_from_command_line(argv: list[str] | None = None) -> dict:
     runner = prepare(argv)
     with writing_to(runner.work_dir):
         return runner.test()
+
+
+def opened(argv: list[str]) -> tuple['Attacker', list[dict]]:
+    """The attacker of a run, its weights loaded, and its batches, for tools with their own attacks.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    runner = prepare(argv)
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    loop = runner.test_loop
+    return loop.attacker, list(loop.dataloader)
 
 
 def prepare(argv: list[str] | None = None) -> 'Runner':
@@ -68,34 +84,32 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     threat = ThreatModel.build(given.get('threat'), older, args.config)
     for key in ('model', 'test_dataloader', *(() if args.images else ('test_evaluator',))):
         if cfg.get(key) is None:
-            raise InputError(f"{args.config} has no '{key}': take it from the model's own test config (_base_ = [...])")
+            raise InputError(f"{args.config} has no '{key}': take it from the model's own test "
+                             'config (_base_ = [...])')
     if args.images:
         use_photos(cfg, args.images)
     if args.limit is not None:
-        if args.limit < 1:
-            raise InputError(f'--limit {args.limit}: expected at least one image')
-        dataset = cfg.test_dataloader.dataset
-        if 'datasets' in dataset or 'dataset' in dataset:  # mmengine's wrappers take no indices
-            raise InputError(f"--limit cannot cut a {dataset.type}: set 'indices' of the data sets within instead, for example "
-                             f"--cfg-options test_dataloader.dataset.{'datasets.0' if 'datasets' in dataset else 'dataset'}"
-                             f'.indices={args.limit}')
-        dataset.indices = args.limit
+        _cut(cfg.test_dataloader.dataset, args.limit)
     check_device(args.device)
 
-    weights = cfg.load_from = find_weights(args.checkpoint or _own_weights(args.config, cfg, args.cfg_options or {}))
-    cfg.resume, cfg.launcher = False, args.launcher  # a resumed training's config resumes; ours is --resume
+    weights = find_weights(args.checkpoint or _own_weights(cfg, args))
+    # The config of a resumed training resumes; what our runs resume is another thing.
+    cfg.load_from, cfg.resume, cfg.launcher = weights, False, args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     victim = cfg.pop('victim', None)
     pictures = cfg.pop('pictures', 8)
-    digest = file_digest(weights) if weights else 'random weights'
-    dataset = {name: value for name, value in cfg.test_dataloader.dataset.to_dict().items() if name != 'indices'}
-    run_info = dict(
-        identity=dict(attack=describe(attack), goal=describe(goal), threat=describe(threat), model=cfg.model.to_dict(),
-                      dataset=dataset, weights=digest, victim=victim),
-        command=shlex.join(sys.argv), checkpoint=weights, versions=versions(), config=cfg.to_dict())
+    dataset = cfg.test_dataloader.dataset.to_dict()
+    dataset.pop('indices', None)
+    identity = dict(
+        attack=describe(attack), goal=describe(goal), threat=describe(threat),
+        model=cfg.model.to_dict(), dataset=dataset, victim=victim,
+        weights=file_digest(weights) if weights else 'random weights')
+    run_info = dict(identity=identity, command=shlex.join(sys.argv), checkpoint=weights,
+                    versions=versions(), config=cfg.to_dict())
     for key in ('attack', 'goal', 'threat', *_OLDER):
         cfg.pop(key, None)
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='AttackVisualizationHook', images=pictures)]
+    draw = dict(type='AttackVisualizationHook', images=pictures)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info)
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
@@ -114,52 +128,46 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     return runner
 
 
-def opened(argv: list[str]) -> tuple['Attacker', list[dict]]:
-    """The attacker of a run, with its weights loaded, and the run's batches; for tools that apply attacks of their own.
-
-    Raises:
-        InputError: as :func:`prepare`.
-    """
-    runner = prepare(argv)
-    runner.call_hook('before_run')
-    runner.load_or_resume()
-    loop = runner.test_loop
-    return loop.attacker, list(loop.dataloader)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = common.common_arguments('attack', 'Attack the test set of a config and evaluate it before and after.',
-                                     'a test config of mmdet, mmseg or mmpretrain')
-    parser.add_argument('--attack', metavar='NAME', help="for example sigma_zero, with its own defaults; default: the config's "
-                        "'attack', or Sparse-PGD with 1 %% of the pixels")
-    parser.add_argument('--goal', metavar='NAME', help="for example mislabel; default: the config's 'goal', or Vanish, "
-                        'UntargetedPixels or Untargeted')
-    parser.add_argument('--images', metavar='FOLDER', help='attack the photos of a folder instead of the test set; what the '
-                        'model predicts on the clean ones is taken for the truth')
+    parser = common.common_arguments(
+        'attack', 'Attack the test set of a config and evaluate it before and after.',
+        'a test config of mmdet, mmseg or mmpretrain')
+    parser.add_argument('--attack', metavar='NAME', help='for example sigma_zero, with its own '
+                        "defaults; default: the config's 'attack', or Sparse-PGD with 1 %% of the "
+                        'pixels')
+    parser.add_argument('--goal', metavar='NAME', help='for example mislabel; default: the '
+                        "config's 'goal', or Vanish, UntargetedPixels or Untargeted")
+    parser.add_argument('--images', metavar='FOLDER', help='attack the photos of a folder instead '
+                        'of the test set; what the model predicts on the clean ones is taken for '
+                        'the truth')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     return parser
 
 
-def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple:
-    """Build those that the arguments, else the config, else the defaults name; ``cfg`` then has them, and all other options."""
+def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]:
+    """Build what the arguments, else the config, else the defaults name, after writing it and all
+    ``--cfg-options`` into ``cfg``."""
     from .configs import set_options
     task, *defaults = _DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
     for key, registry, default in zip(('attack', 'goal'), (ATTACKS, GOALS), defaults, strict=True):
         if chosen := _chosen(registry, getattr(args, key), cfg.get(key) or default):
             cfg[key] = chosen
-    set_options(cfg, args.config, args.cfg_options, ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER))
-    for key, example in (('attack', "dict(type='SparsePGD', k=0.01)"), ('goal', "dict(type='Vanish')")):
+    set_options(cfg, args.config, args.cfg_options, _OWN)
+    examples = dict(attack="dict(type='SparsePGD', k=0.01)", goal="dict(type='Vanish')")
+    for key, example in examples.items():
         if not isinstance(cfg.get(key), dict | str):
-            raise InputError(f"{args.config} has no top-level '{key}', for example {key} = {example}; or give --{key} NAME")
+            raise InputError(f"{args.config} has no top-level '{key}', for example "
+                             f'{key} = {example}; or give --{key} NAME')
     given = cfg.to_dict()
     attack, goal = ATTACKS.build(given['attack']), GOALS.build(given['goal'])
     if task not in (None, goal.task):
         fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == task)
-        raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does {task}: {fitting}')
+        raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does '
+                         f'{task}: {fitting}')
     return attack, goal
 
 
-def _chosen(registry: Registry, name: str | None, own):
+def _chosen(registry: Registry, name: str | None, own: Any) -> Any:
     """The config of an attack or a goal: ``own``, unless a ``name`` is given that is not its type.
 
     Raises:
@@ -173,7 +181,20 @@ def _chosen(registry: Registry, name: str | None, own):
     return own if same else dict(type=kind)
 
 
-def _own_weights(name: str, cfg: 'Config', options: dict) -> str | None:
-    """The weights a config brings along: those its zoo trained with it, else its ``load_from``."""
+def _cut(dataset: Any, limit: int) -> None:
+    """Keep the first images of a data set's config."""
+    if limit < 1:
+        raise InputError(f'--limit {limit}: expected at least one image')
+    for wrapped, inner in (('datasets', 'datasets.0'), ('dataset', 'dataset')):
+        if wrapped in dataset:  # mmengine's wrappers take no indices
+            raise InputError(f"--limit cannot cut a {dataset.type}: set 'indices' of the data sets "
+                             'within instead, for example --cfg-options '
+                             f'test_dataloader.dataset.{inner}.indices={limit}')
+    dataset.indices = limit
+
+
+def _own_weights(cfg: 'Config', args: argparse.Namespace) -> str | None:
+    """What a config brings along: the weights its zoo trained with it, else its ``load_from``."""
     from .weights import weights_of_config
-    return (None if 'load_from' in options else weights_of_config(name)) or cfg.get('load_from')
+    chosen = 'load_from' in (args.cfg_options or {})
+    return (None if chosen else weights_of_config(args.config)) or cfg.get('load_from')

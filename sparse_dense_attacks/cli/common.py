@@ -8,17 +8,22 @@ from pathlib import Path
 from .. import compat
 from ..errors import InputError
 
-__all__ = ['CONFIG_ERRORS', 'check_device', 'check_ops', 'check_writable', 'common_arguments', 'main', 'one_line', 'unbuilt',
-           'writing_to']
+__all__ = ['CONFIG_ERRORS', 'check_device', 'check_ops', 'check_writable', 'common_arguments',
+           'main', 'one_line', 'unbuilt', 'writing_to']
 
-# Failures of mmengine, mmcv and the model libraries that mean a wrong config rather than a bug of theirs or ours.
-CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError, ImportError, SyntaxError)
+# Failures of mmengine, mmcv and the model libraries that mean a wrong config, and no bug of theirs.
+CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError,
+                 ImportError, SyntaxError)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(run, argv: list[str] | None = None, kept: str = 'all finished images are safe') -> int:
-    """Run a command; bad input is one line on stderr and status 2, an interrupted run says what it ``kept`` and how to go on."""
+    """Run a command and return its exit status.
+
+    Bad input is one line on stderr and status 2; an interrupted run, status 130, says what it
+    ``kept`` and how to go on.
+    """
     from rich.console import Console
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
@@ -32,7 +37,8 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
-        console.print(f'error: disk full ({error.filename or "where results go"}); {kept}: free some space and add --resume')
+        place = error.filename or 'where results go'
+        console.print(f'error: disk full ({place}); {kept}: free some space and add --resume')
         return 2
     except KeyboardInterrupt:
         console.print(f'stopped; {kept}: add --resume to go on')
@@ -43,12 +49,16 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
 def common_arguments(command: str, description: str, config: str) -> argparse.ArgumentParser:
     """The arguments of every command that builds a Runner."""
     parser = argparse.ArgumentParser(f'sda {command}', description=description)
-    parser.add_argument('config', help=f'{config}: a file, or a name such as mmdet::yolox/yolox_tiny_8xb8-300e_coco.py or '
+    parser.add_argument('config', help=f'{config}: a file, or a name such as '
+                        'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py or '
                         'sparse_dense_attacks::spgd_faster_rcnn.py')
-    parser.add_argument('--checkpoint', help='weights: a file, a URL, a zoo name such as mmdet::faster-rcnn_r50_fpn_1x_coco, or '
-                        "'none' for random weights; default: the config's load_from")
-    parser.add_argument('--work-dir', help="where results go; default: the config's, or work_dirs/<name of the config>")
-    parser.add_argument('--cfg-options', nargs='+', action=_KeyValues, metavar='KEY=VALUE', help='for example attack.k=500')
+    parser.add_argument('--checkpoint', help='weights: a file, a URL, a zoo name such as '
+                        "mmdet::faster-rcnn_r50_fpn_1x_coco, or 'none' for random weights; "
+                        "default: the config's load_from")
+    parser.add_argument('--work-dir', help="where results go; default: the config's, or "
+                        'work_dirs/<name of the config>')
+    parser.add_argument('--cfg-options', nargs='+', action=_KeyValues, metavar='KEY=VALUE',
+                        help='for example attack.k=500')
     parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
@@ -62,10 +72,11 @@ class _KeyValues(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         from mmengine.config import DictAction
         try:
-            DictAction(self.option_strings, self.dest, self.nargs)(parser, namespace, values, option_string)
+            split = DictAction(self.option_strings, self.dest, self.nargs)
+            split(parser, namespace, values, option_string)
         except (ValueError, AssertionError) as error:
-            raise InputError(f"--cfg-options {' '.join(values)}: expected KEY=VALUE, such as attack.k=500, and closed "
-                             'brackets') from error
+            raise InputError(f"--cfg-options {' '.join(values)}: expected KEY=VALUE, such as "
+                             'attack.k=500, and closed brackets') from error
 
 
 @contextlib.contextmanager
@@ -92,15 +103,16 @@ def check_writable(work_dir: str) -> None:
     except OSError as error:
         if error.errno in _DISK_FULL:
             raise
-        raise InputError(f'cannot write results to {Path(work_dir).absolute()} ({error.strerror}): '
-                         'name a folder with --work-dir, or run sda in one you may write to') from error
+        place = f'{Path(work_dir).absolute()} ({error.strerror})'
+        raise InputError(f'cannot write results to {place}: name a folder with --work-dir, or run sda '
+                         'in one you may write to') from error
 
 
 def unbuilt(config: str, error: Exception) -> InputError:
     """What to say when the Runner of a config cannot be built."""
     text = f'cannot build the run of {config}: {type(error).__name__}: {one_line(error)}'
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
-        text += '; run sda in a folder you may write to'  # data sets that are drawn or fetched lie below it
+        text += '; run sda in a folder you may write to'  # drawn or fetched data sets lie below it
     return InputError(text)
 
 
@@ -111,7 +123,7 @@ def check_device(device: str | None) -> None:
 
 
 def check_ops() -> None:
-    """One call of an mmcv op: a compiled one that was made for another torch may be imported and fail only here."""
+    """One call of an mmcv op: a build made for another torch imports, and fails only here."""
     import torch
     try:
         from mmcv.ops import nms

@@ -15,8 +15,8 @@ __all__ = ['find_config', 'load_config', 'packaged', 'read_config', 'set_options
 
 PACKAGES = ('sparse_dense_attacks', 'mmdet', 'mmseg', 'mmpretrain')
 # What mmengine's Runner looks up in a config beside its own arguments.
-_RUNNER_KEYS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
-                'sync_bn')
+_RUNNER_KEYS = ('activation_checkpointing', 'compile', 'efficient_conv_bn_eval',
+                'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn')
 
 
 def load_config(name: str, options: dict | None = None, own: tuple[str, ...] = ()) -> Config:
@@ -55,7 +55,8 @@ def set_options(cfg: Config, name: str, options: dict | None, own: tuple[str, ..
     for key in options or {}:
         first = key.partition('.')[0]
         if first not in known:
-            raise InputError(f"--cfg-options {key}: nothing reads a top-level '{first}' in {name}, {nearest(first, known)}")
+            raise InputError(f"--cfg-options {key}: nothing reads a top-level '{first}' in {name}, "
+                             f'{nearest(first, known)}')
     try:
         cfg.merge_from_dict(options or {})
     except Exception as error:
@@ -66,11 +67,11 @@ def find_config(name: str) -> Path:
     """The file of a config.
 
     Args:
-        name: a path, or ``package::path`` for a config inside an installed package, where the folder and ``.py`` may be left out
-            if one config only has that name.
+        name: a path, or ``package::path`` for a config inside an installed package, where the
+            folder and ``.py`` may be left out if one config only has that name.
 
     Raises:
-        InputError: no such file or package, or several or no configs of that name, with the nearest one.
+        InputError: no such file or package; no config of that name, with the nearest; or several.
     """
     package, separator, wanted = name.partition('::')
     if separator:
@@ -88,13 +89,16 @@ def packaged(name: str) -> tuple[str, Path] | None:
         InputError: as :func:`find_config`.
     """
     package, separator, wanted = name.partition('::')
-    return (package, _in_package(package, wanted).relative_to(_folder(package))) if separator else None
+    if not separator:
+        return None
+    return package, _in_package(package, wanted).relative_to(_folder(package))
 
 
 def _folder(package: str) -> Path:
     folder = configs_folder(package) if package.isidentifier() else None
     if folder is None:
-        raise InputError(f'{package} is not installed with its configs; known are {", ".join(filter(configs_folder, PACKAGES))}')
+        known = ', '.join(filter(configs_folder, PACKAGES))
+        raise InputError(f'{package} is not installed with its configs; known are {known}')
     return folder
 
 
@@ -108,11 +112,13 @@ def _in_package(package: str, wanted: str) -> Path:
     if len(found) == 1:
         return folder / found[0]
     if found:
-        raise InputError(f'{package} has {len(found)} configs of the name {wanted}: {", ".join(map(str, found))}')
+        names = ', '.join(map(str, found))
+        raise InputError(f'{package} has {len(found)} configs of the name {wanted}: {names}')
     # The folder counts in the comparison if the user named one.
-    known = {str(path.with_suffix('')) if '/' in plain else path.stem: path for path in reversed(paths)}
-    closest, = difflib.get_close_matches(plain, known, n=1, cutoff=0)
-    raise InputError(f'{package} has no config {wanted}; did you mean {package}::{known[closest]}?')
+    known = {str(path.with_suffix('')) if '/' in plain else path.stem: path for path in paths}
+    closest = difflib.get_close_matches(plain, known, n=1, cutoff=0)
+    hint = f'; did you mean {package}::{known[closest[0]]}?' if closest else ''
+    raise InputError(f'{package} has no config {wanted}{hint}')
 
 
 def _runnable(folder: Path) -> list[Path]:
@@ -123,9 +129,8 @@ def _runnable(folder: Path) -> list[Path]:
 
 def _elsewhere(stem: str) -> str:
     """Where a config is whose file is not there, or where to look."""
-    for package in PACKAGES:
-        folder = configs_folder(package)
-        for path in _runnable(folder) if folder else ():
+    for package in filter(configs_folder, PACKAGES):
+        for path in _runnable(_folder(package)):
             if path.stem == stem:
                 return f'did you mean {package}::{path}?'
     ours = [str(path) for path in _runnable(_folder(PACKAGES[0])) if len(path.parts) == 1]

@@ -34,8 +34,9 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     Raises:
         InputError: whatever the user can mend.
     """
-    parser = common.common_arguments('train', 'Train the model of a config, with whatever hooks and loops the config names.',
-                                     'a training config of mmdet, mmseg or mmpretrain')
+    parser = common.common_arguments(
+        'train', 'Train the model of a config, with whatever hooks and loops the config names.',
+        'a training config of mmdet, mmseg or mmpretrain')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     args = parser.parse_args(argv)
 
@@ -67,7 +68,7 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
         runner = Runner.from_cfg(cfg)
         if args.device:
             runner.model.to(args.device)
-        _ = runner.train_loop, runner.val_loop  # built here, so that a wrong data set is reported as such
+        _ = runner.train_loop, runner.val_loop  # here, so that a wrong data set is reported as such
     except InputError:
         raise
     except CONFIG_ERRORS as error:

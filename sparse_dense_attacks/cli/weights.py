@@ -2,7 +2,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -19,13 +18,14 @@ __all__ = ['check_weights', 'find_weights', 'weights_of_config', 'zoo_weights']
 
 
 def find_weights(name: str | None) -> str | None:
-    """The checkpoint to load: a local path, a URL as it is, or the URL of a zoo model; None for 'none'.
+    """The checkpoint to load: a path, a URL as it is, or the URL of a zoo model; None for 'none'.
 
     Raises:
         InputError: nothing given, no such file, no such model.
     """
     if name is None:
-        raise InputError('no weights: give --checkpoint FILE, or set load_from in the config (--checkpoint none: random weights)')
+        raise InputError('no weights: give --checkpoint FILE, or set load_from in the config '
+                         '(--checkpoint none: random weights)')
     if name == 'none':
         return None
     if '://' in name:
@@ -39,7 +39,7 @@ def find_weights(name: str | None) -> str | None:
 
 
 def zoo_weights(package: str, model: str) -> str:
-    """URL of a zoo model's weights, read from the metafiles inside the installed library (never from the network).
+    """URL of a zoo model's weights, read from the metafiles inside the installed library.
 
     Raises:
         InputError: the library or the model is not there.
@@ -63,7 +63,8 @@ def weights_of_config(name: str) -> str | None:
     for entry in _models(package, Path('configs', path)):
         if entry.get('Config') == f'configs/{path}' and entry.get('Weights'):
             return entry['Weights']  # where there are several, mmengine takes the first, too
-    raise InputError(f'no weights: {package} has none for {path}; give --checkpoint FILE (--checkpoint none: random weights)')
+    raise InputError(f'no weights: {package} has none for {path}; give --checkpoint FILE '
+                     '(--checkpoint none: random weights)')
 
 
 def _index(package: str) -> Path | None:
@@ -73,7 +74,7 @@ def _index(package: str) -> Path | None:
 
 
 def _models(package: str, config: Path | None = None) -> Iterator[dict]:
-    """What the metafiles of a package say of its models; if a config is given, only those beside and above it are read."""
+    """What a package's metafiles, all or those beside and above a config, say of its models."""
     index = _index(package)
     if index is None:
         raise InputError(f'{package} is not installed with its model index')
@@ -87,7 +88,8 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
     """Refuse weights that do not fit: mmengine would load what fits and only warn about the rest.
 
     Raises:
-        InputError: unreadable file, missing or misshapen entries. Superfluous ones, such as another head, are never loaded.
+        InputError: unreadable file, missing or misshapen entries. Superfluous ones, such as another
+            head, are never loaded.
     """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if path is None:
@@ -98,18 +100,24 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
     try:
         state = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     except Exception as error:  # unpickling a wrong file can raise anything
-        raise InputError(f'cannot read weights {path}: {type(error).__name__}: {one_line(error)}') from error
+        found = f'{type(error).__name__}: {one_line(error)}'
+        raise InputError(f'cannot read weights {path}: {found}') from error
     state = state.get('state_dict', state) if isinstance(state, dict) else {}
     state = {re.sub(r'^module\.', '', name): tensor for name, tensor in state.items()}
-    bare: Any = model.module if is_model_wrapper(model) else model
-    wanted = bare.state_dict()
-    misshapen = [f'{name} is {tuple(state[name].shape)} in the file and {tuple(tensor.shape)} in the model'
-                 for name, tensor in wanted.items() if name in state and state[name].shape != tensor.shape]
+    inner = model.get_submodule('module') if is_model_wrapper(model) else model
+    wanted = inner.state_dict()
+    shapes = {name: (tuple(state[name].shape), tuple(tensor.shape))
+              for name, tensor in wanted.items() if name in state}
+    misshapen = [f'{name} is {found} in the file and {expected} in the model'
+                 for name, (found, expected) in shapes.items() if found != expected]
     if misshapen:
-        hint = ' (class count of weights and config differ?)' if any('cls' in line for line in misshapen) else ''
-        raise InputError(f'weights {path} do not fit the config: {misshapen[0]}; {len(misshapen)} such entries{hint}')
+        classes = any('cls' in line for line in misshapen)
+        hint = ' (class count of weights and config differ?)' if classes else ''
+        raise InputError(f'weights {path} do not fit the config: {misshapen[0]}; {len(misshapen)} '
+                         f'such entries{hint}')
     # Counters and priors that some versions save and others do not carry no learned value.
-    missing = sorted(name for name in wanted.keys() - state.keys() if not name.endswith('num_batches_tracked'))
+    missing = sorted(name for name in wanted.keys() - state.keys()
+                     if not name.endswith('num_batches_tracked'))
     if missing:
-        raise InputError(f'weights {path} do not fit the config: {len(missing)} of {len(wanted)} entries are missing, the first '
-                         f'is {missing[0]}')
+        raise InputError(f'weights {path} do not fit the config: {len(missing)} of {len(wanted)} '
+                         f'entries are missing, the first is {missing[0]}')

@@ -1,4 +1,4 @@
-"""Configs inside installed packages, ``package::path``, which mmengine finds for a fixed list of distributions only."""
+"""Configs inside any package, ``package::path``; mmengine finds those of a fixed list only."""
 import importlib.util
 from pathlib import Path
 
@@ -8,7 +8,7 @@ __all__ = ['configs_folder']
 
 
 def configs_folder(package: str) -> Path | None:
-    """Where an installed package keeps its configs (``.mim/configs`` in all OpenMMLab libraries, and here), None if nowhere."""
+    """Where a package keeps its configs: in ``.mim/configs``, as OpenMMLab libraries do, or None."""
     spec = importlib.util.find_spec(package)
     places = spec.submodule_search_locations if spec else None
     folder = Path(places[0], '.mim', 'configs') if places else None
@@ -21,8 +21,9 @@ _mmengine_s = Config._get_cfg_path
 def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
     """Path and scope of a config named in ``_base_``.
 
-    mmengine asserts that the package is one of its own libraries, and that the distribution is called as it is upstream, which
-    fails for ``mmseg::`` of the onedl-* stack. Our configs have no scope: their models are those of the libraries.
+    mmengine asserts that the package is one of its own libraries, and that the distribution is
+    called as it is upstream, which fails for ``mmseg::`` of the onedl-* stack. Our configs have no
+    scope: their models are those of the libraries.
     """
     package, separator, name = cfg_path.partition('::')
     folder = configs_folder(package) if separator and package.isidentifier() else None

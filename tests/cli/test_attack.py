@@ -225,7 +225,8 @@ def test_a_config_of_the_zoo_on_photos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path('photos').mkdir()
     Image.effect_noise((64, 48), 80).convert('RGB').save('photos/a.png')
-    options = ['attack.k=9', 'attack.steps=1', 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    options = ['attack.k=9', 'attack.steps=1', 'test_dataloader.num_workers=0',
+               'test_dataloader.persistent_workers=False']
     assert main(['attack', f'mmdet::{YOLOX}', '--checkpoint', 'none', '--images', 'photos', '--attack', 'random_pixels',
                  '--cfg-options', *options]) == 0
     record = json.loads(Path('work_dirs/yolox_tiny_8xb8-300e_coco/records.jsonl').read_text())

@@ -21,9 +21,9 @@ def python(code: str, **environment) -> subprocess.CompletedProcess:
 
 
 def sda(*argv, absent=()) -> subprocess.CompletedProcess:
-    """The command in a process of its own, where some packages are missing; it ends with the torch modules it imported."""
-    return python(ABSENT.format(names=absent) + f'from sparse_dense_attacks.cli import main\nstatus = main({argv!r})\n'
-                  "print([name for name in ('torch', 'mmengine') if sys.modules.get(name)])\nsys.exit(status)")
+    """The command in a process of its own where some packages are missing; doctor starts no others."""
+    return python(ABSENT.format(names=absent) + 'from sparse_dense_attacks.cli import doctor, main\n'
+                  f"doctor.run_python = lambda code: ''\nsys.exit(main({list(argv)!r}))")
 
 
 # The command
@@ -58,7 +58,8 @@ def test_an_unknown_command_is_one_line(name, hint, capsys):
     assert capsys.readouterr().err == f"error: sda has no command '{name}': {hint}\n"
 
 
-@pytest.mark.parametrize('argv', [['--help'], ['--version'], ['attack', '--help'], ['train', '--help'], ['doctor', '--help']])
+@pytest.mark.parametrize('argv', [['--help'], ['--version'], ['attack', '--help'], ['train', '--help'],
+                                  ['doctor', '--help']])
 def test_help_imports_nothing_that_takes_seconds(argv):
     code = ('import atexit, sys\n'
             "atexit.register(lambda: print([name for name in ('torch', 'mmengine', 'numpy') if name in sys.modules]))\n"
@@ -86,7 +87,7 @@ def test_a_missing_package_is_one_line(capsys, monkeypatch):
 @pytest.mark.parametrize('absent', [('torch', 'torchvision'), ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'), ('mmcv',)])
 def test_doctor_runs_where_packages_are_broken(absent):
     done = sda('doctor', absent=absent)
-    assert 'Traceback' not in done.stderr and 'checks need fixing' in done.stdout or 'all good' in done.stdout
+    assert not done.stderr and ('all good' in done.stdout or 'need fixing' in done.stdout)
 
 
 def test_doctor_runs_on_a_torch_that_raises_when_it_is_imported(tmp_path):

@@ -1,7 +1,6 @@
 """The search of Sparse-RS (arXiv 2006.12834)."""
 from dataclasses import dataclass
-from typing import Protocol
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
