@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..checks import check_choice, check_flag, check_number, check_range
 from ..errors import InputError
-from ..objectives.base import Objective, Restricted
+from ..objectives.base import AnyObjective, Restricted
 from ..ops.smooth_l0 import smooth_l0
-from ..registry import ATTACKS
+from ..registry import ATTACKS, Config
 from ..types import Verdict
 from .active import Active
 from .base import Attack
@@ -132,7 +132,7 @@ class ASLOAddOn(Feedback, Attack):
 
     Reference: arXiv 2408.15702 (abstract).
     """
-    base: Attack | dict | str = 'PGD0'
+    base: Attack | Config = 'PGD0'
     unit: str = 'element'
     lam: float = field(default=1e-3, kw_only=True)
     lam_range: tuple[float, float] = field(default=(1e-6, 1e3), kw_only=True)
@@ -148,13 +148,13 @@ class ASLOAddOn(Feedback, Attack):
     def wanted(self, clean: Verdict) -> Tensor:
         return self.base.wanted(clean)
 
-    def has_room(self, objective: Objective) -> Tensor:
+    def has_room(self, objective: AnyObjective) -> Tensor:
         return self.base.has_room(objective)
 
-    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+    def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         return self.base.count_groups(objective, adversarial)
 
-    def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
+    def answers(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         return self.base.answers(objective, adversarial)
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
@@ -165,7 +165,7 @@ class ASLOAddOn(Feedback, Attack):
         return prune(objective, images, broken.nonzero()[:, 0].cpu(), self.unit == 'pixel')
 
 
-class Penalised:
+class Penalised(Restricted):
     """An objective that charges for changes, and adapts the price to its own verdicts."""
 
     def __init__(self, attack: ASLOAddOn, objective: Restricted):

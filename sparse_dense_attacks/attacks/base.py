@@ -3,14 +3,14 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from ..checks import check_budget, check_flag, check_int
-from ..groups import Pixel
-from ..objectives.base import EightBit, MeteredObjective, Objective, Restricted
+from ..groups import Kernel, Pixel
+from ..objectives.base import AnyObjective, EightBit, MeteredObjective, Objective, Restricted
 from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, pixel_budget, to_8bit
 from ..types import AttackResult, Judgement, Verdict
 from .rng import ImageRNG
@@ -41,15 +41,15 @@ class Attack:
         """(B,) bool, images worth attacking: by default those the victim still gets right."""
         return ~clean.success
 
-    def has_room(self, objective: Objective) -> Tensor:
+    def has_room(self, objective: AnyObjective) -> Tensor:
         """(B,) bool, images in which something may change."""
         return objective.region.flatten(1).any(1)
 
-    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+    def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         """(B,) int64, groups of the attack's structure that cover the changed pixels; without structure a group is a pixel."""
         return count_pixels(adversarial, objective.images)
 
-    def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
+    def answers(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         """(B,) bool, images (B, C, H, W) sparse enough for the question; a success that is not counts as none."""
         return torch.ones(len(adversarial), dtype=torch.bool, device=adversarial.device)
 
@@ -166,26 +166,30 @@ class BudgetAttack(Attack):
     k: int | float | Mapping = 20
     steps: int = 100
     early_stop: bool = True
-    kernel: ClassVar = Pixel()  # what k counts
 
     def __post_init__(self):
         check_budget(self, 'k', per_image=True)
         check_int(self, 'steps')
         check_flag(self, 'early_stop')
 
-    def budget(self, objective: Objective) -> tuple[Tensor, Tensor]:
+    @property
+    def kernel(self) -> Kernel:
+        """What ``k`` counts."""
+        return Pixel()
+
+    def budget(self, objective: AnyObjective) -> tuple[Tensor, Tensor]:
         """``k`` and the largest k possible for each image, both (B,) int64."""
         places = self.kernel.usable(objective.region)
         k = pixel_budget(self.k, places, objective.keys, self.kernel.unit)
         return k, places.flatten(1).sum(1)
 
-    def has_room(self, objective: Objective) -> Tensor:
+    def has_room(self, objective: AnyObjective) -> Tensor:
         return self.kernel.usable(objective.region).flatten(1).any(1)
 
     def wanted(self, clean: Verdict) -> Tensor:
         return ~clean.success if self.early_stop else torch.ones_like(clean.success)
 
-    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+    def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         changed = changed_pixels(adversarial, objective.images)
         found = self.kernel.cover(changed, self.kernel.usable(objective.region))
         if self.kernel == Pixel():
@@ -201,14 +205,18 @@ class MinimumAttack(Attack):
         budget: stop an image once its result changes no more than this, and count it as broken only then: a count (int) or a
             share of the region (float in (0, 1)), in :attr:`unit`. None asks how few are needed and spends all steps.
     """
-    unit: ClassVar[str] = 'element'  # what the attack minimises, 'element' or 'pixel'
     budget: int | float | None = None
 
     def __post_init__(self):
         if self.budget is not None:
             check_budget(self, 'budget')
 
-    def limit(self, objective: Objective) -> Tensor:
+    @property
+    def unit(self) -> str:
+        """What the attack minimises, 'element' or 'pixel'."""
+        return 'element'
+
+    def limit(self, objective: AnyObjective) -> Tensor:
         """(B,) int64, l0 at which an image is finished; without a budget 0, which no success reaches."""
         places = objective.region
         if self.budget is None:
@@ -217,7 +225,7 @@ class MinimumAttack(Attack):
             places = places.expand_as(objective.images)
         return pixel_budget(self.budget, places, objective.keys, f'{self.unit}s')
 
-    def answers(self, objective: Objective, adversarial: Tensor) -> Tensor:
+    def answers(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         if self.budget is None:
             return super().answers(objective, adversarial)
         count = count_pixels if self.unit == 'pixel' else count_elements
@@ -227,7 +235,7 @@ class MinimumAttack(Attack):
 class Best:
     """The best candidates so far: a success beats a failure, then the higher loss wins."""
 
-    def __init__(self, objective: Objective):
+    def __init__(self, objective: AnyObjective):
         self.images = objective.images.clone()
         self.loss, self.success = objective.clean.loss.clone(), objective.clean.success.clone()
 
@@ -280,11 +288,11 @@ def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,
     return best.images, stage
 
 
-def _warn(what: str, which: Tensor, keys: list) -> None:
-    which = which.nonzero()[:, 0].tolist()
-    if which:
-        names = ', '.join(str(keys[b]) for b in which[:5]) + (', ...' if len(which) > 5 else '')
-        warnings.warn(f'{len(which)} of {len(keys)} images: {what} ({names})', RuntimeWarning,
+def _warn(what: str, which: Tensor, keys: Sequence) -> None:
+    rows = which.nonzero()[:, 0].tolist()
+    if rows:
+        names = ', '.join(str(keys[b]) for b in rows[:5]) + (', ...' if len(rows) > 5 else '')
+        warnings.warn(f'{len(rows)} of {len(keys)} images: {what} ({names})', RuntimeWarning,
                       stacklevel=3)
 
 

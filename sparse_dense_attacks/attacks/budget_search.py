@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..checks import check_int
 from ..errors import InputError
-from ..objectives.base import Objective, Restricted
+from ..objectives.base import AnyObjective, Restricted
 from ..ops import changed_pixels
-from ..registry import ATTACKS
+from ..registry import ATTACKS, Config
 from .active import Active
 from .base import Attack, BudgetAttack
 from .rng import ImageRNG
@@ -33,7 +33,7 @@ class BudgetSearch(Attack):
     Costs at most ``searches`` times the base attack's passes and as many forwards to judge its results. That success grows with
     the budget is an assumption: an attack that fails by bad luck at one budget is not asked about smaller ones.
     """
-    base: BudgetAttack | dict | str = 'SparsePGD'
+    base: BudgetAttack | Config = 'SparsePGD'
     searches: int = 8
 
     def __post_init__(self):
@@ -45,10 +45,10 @@ class BudgetSearch(Attack):
         # an attack that takes no budget per image, such as one with frames, says so
         replace(self.base, k={0: 1})
 
-    def has_room(self, objective: Objective) -> Tensor:
+    def has_room(self, objective: AnyObjective) -> Tensor:
         return self.base.has_room(objective)
 
-    def count_groups(self, objective: Objective, adversarial: Tensor) -> Tensor:
+    def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         kernel, changed = self.base.kernel, changed_pixels(adversarial, objective.images)
         return kernel.cover(changed, kernel.usable(objective.region))
 

@@ -2,6 +2,7 @@
 import pydoc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ class ForeignAttack(Attack):
     batched: bool = False
 
     def __post_init__(self):
-        function = self.function
+        function: Any = self.function
         if isinstance(function, str):
             try:
                 function = pydoc.locate(function)
@@ -76,10 +77,11 @@ class ForeignAttack(Attack):
 
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             torch.manual_seed(int(rng.numbers([1] * len(rows), rows)[0, 0] * 2 ** 24))
-            z = self.function(model, inputs.clone(), labels, **self.options)
+            function: Any = self.function
+            z = function(model, inputs.clone(), labels, **self.options)
         if not isinstance(z, Tensor) or z.shape != inputs.shape:
             what = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            raise InputError(f'{_name(self.function)} gave back {what}, '
+            raise InputError(f'{_name(function)} gave back {what}, '
                              f'expected images of shape {tuple(inputs.shape)}')
         return model.whole(z.detach(), rows)
 

@@ -1,6 +1,5 @@
 """GSE, group-wise sparse and explainable attacks (Sadiku, Wagner & Pokutta, arXiv 2311.17434)."""
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -79,7 +78,6 @@ class GSE(MinimumAttack):
     search_factor: float = 2.0
     averaging: str = 'published'
     steepness: float | None = None
-    unit: ClassVar[str] = 'pixel'
 
     def __post_init__(self):
         super().__post_init__()
@@ -93,6 +91,10 @@ class GSE(MinimumAttack):
         check_choice(self, 'averaging', ('published', 'nesterov'))
         if self.steepness is not None:
             check_number(self, 'steepness')
+
+    @property
+    def unit(self) -> str:
+        return 'pixel'
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         x, region = objective.images, objective.region
@@ -211,11 +213,14 @@ class GSE(MinimumAttack):
 
 
 def _look(objective: Restricted, z: Tensor, weight: Tensor, rows: Tensor,
-          backward: bool = True) -> tuple[Tensor, Tensor | None]:
-    """Success (b,) at the candidates, and the gradient of the hinge times ``weight`` (b, 1, H, W)."""
+          backward: bool = True) -> tuple[Tensor, Tensor]:
+    """Success (b,) at the candidates, and the gradient of the hinge times ``weight`` (b, 1, H, W).
+
+    Without ``backward`` the gradient is not asked for, and 0.
+    """
     z = z.detach().requires_grad_(backward)
     verdict = objective(z, rows)
     if not backward:
-        return verdict.success, None
+        return verdict.success, torch.zeros_like(z)
     hinge = verdict.margin.clamp(min=0) * ~verdict.success
     return verdict.success, gradient(hinge, z) * weight

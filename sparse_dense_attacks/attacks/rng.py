@@ -1,7 +1,7 @@
 """Random draws that depend on (seed, sample key) and on nothing else."""
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,11 +19,11 @@ class ImageRNG:
             padded size depends on the image's neighbours.
     """
 
-    def __init__(self, seed: int, keys: list, region: Tensor):
+    def __init__(self, seed: int, keys: Sequence, region: Tensor):
         self.generators = [_generator(seed, key) for key in keys]
         rows, columns = region.any(3)[:, 0].cpu(), region.any(2)[:, 0].cpu()
         self.sizes = [(_extent(r), _extent(c)) for r, c in zip(rows, columns, strict=True)]
-        self.shape, self.device = region.shape[-2:], region.device
+        self.shape, self.device = (region.shape[-2], region.shape[-1]), region.device
 
     def restricted(self, rows: Tensor) -> 'ImageRNG':
         """The generators of some images; draws advance the originals."""

@@ -1,12 +1,13 @@
 """Sparse-AutoAttack (Zhong & Liu, arXiv 2405.05075): a cascade of white-box and black-box attacks at one budget."""
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ..checks import check_int
 from ..groups import Kernel, Pixel
 from ..objectives.base import Restricted
-from ..registry import ATTACKS, KERNELS
+from ..registry import ATTACKS, KERNELS, Config
 from .base import Attack, BudgetAttack, cascade
 from .rng import ImageRNG
 from .sparse_rs import SparseRS
@@ -35,7 +36,7 @@ class SparseAutoAttack(BudgetAttack):
     """
     steps: int = 300
     queries: int = 10000
-    kernel: Kernel | dict | str = Pixel()
+    kernel: Kernel | Config = Pixel()
 
     def __post_init__(self):
         super().__post_init__()
@@ -45,7 +46,7 @@ class SparseAutoAttack(BudgetAttack):
     @property
     def members(self) -> tuple[Attack, ...]:
         """The attacks in order."""
-        common = dict(k=self.k, early_stop=self.early_stop, kernel=self.kernel)
+        common: dict[str, Any] = dict(k=self.k, early_stop=self.early_stop, kernel=self.kernel)
         # with single pixels StructuredSparsePGD is plain Sparse-PGD
         return (StructuredSparsePGD(steps=self.steps, gradient='projected', **common),
                 StructuredSparsePGD(steps=self.steps, gradient='unprojected', **common),

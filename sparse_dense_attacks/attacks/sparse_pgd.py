@@ -1,12 +1,10 @@
 """Sparse-PGD (Zhong & Liu, arXiv 2405.05075), unstructured."""
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..checks import check_choice, check_int, check_number
-from ..groups import Pixel
 from ..objectives.base import Restricted
 from ..ops import box_bounds, gradient, largest
 from ..registry import ATTACKS
@@ -52,7 +50,6 @@ class SparsePGD(BudgetAttack):
     eps_inf: float = 1.0
     patience: int = 3
     gamma: float = 2e-10
-    kernel: ClassVar = Pixel()
 
     def __post_init__(self):
         super().__post_init__()

@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 
 from ..groups import Kernel, Row
-from ..registry import ATTACKS, KERNELS
+from ..registry import ATTACKS, KERNELS, Config
 from .sparse_pgd import SparsePGD
 
 __all__ = ['StructuredSparsePGD']
@@ -31,7 +31,7 @@ class StructuredSparsePGD(SparsePGD):
     unstructured attack.
     """
     k: int | float = 1
-    kernel: Kernel | dict | str = Row()
+    kernel: Kernel | Config = Row()
 
     def __post_init__(self):
         super().__post_init__()

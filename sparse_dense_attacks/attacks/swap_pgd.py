@@ -10,7 +10,7 @@ from ..checks import check_number, check_numbers
 from ..groups import Kernel, Pixel
 from ..objectives.base import Restricted
 from ..ops import box_bounds, gradient, largest
-from ..registry import ATTACKS, KERNELS
+from ..registry import ATTACKS, KERNELS, Config
 from ..types import Verdict
 from .active import Active
 from .base import Best, BudgetAttack
@@ -58,7 +58,7 @@ class SwapPGD(BudgetAttack):
     noise: tuple[float, float] = (1.0, 0.25)
     exchange: float = 0.35
     reach: float = 2.0
-    kernel: Kernel | dict | str = Pixel()
+    kernel: Kernel | Config = Pixel()
 
     def __post_init__(self):
         super().__post_init__()
@@ -179,7 +179,8 @@ class SwapPGD(BudgetAttack):
         weights = [math.exp(-0.5 * (i / self.reach) ** 2) for i in range(-radius, radius + 1)]
         for axis, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
             padded, length = F.pad(a, padding), a.shape[axis]
-            a = sum(weight * padded.narrow(axis, i, length) for i, weight in enumerate(weights))
+            shifted = [weight * padded.narrow(axis, i, length) for i, weight in enumerate(weights)]
+            a = sum(shifted[1:], start=shifted[0])
         return a
 
     def _ascended(self, verdict: Verdict) -> Verdict:

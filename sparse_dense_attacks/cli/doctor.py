@@ -116,7 +116,8 @@ def importable(module: str) -> bool:
 
 def release(version: str) -> tuple[int, ...]:
     """``'2.11.0+cu130'`` -> ``(2, 11, 0)``."""
-    return tuple(int(part) for part in re.match(r'[\d.]*\d', version).group().split('.'))
+    numbers = re.match(r'[\d.]*\d', version)
+    return tuple(int(part) for part in numbers.group().split('.')) if numbers else ()
 
 
 def pins(stack: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
-from ..evaluation import draw_curves, success_at
+from ..evaluation import draw_curves, markdown_table, success_at
 from ..results import Run
 from . import common
 
@@ -43,7 +43,7 @@ def run(argv: list[str] | None = None) -> None:
         finished = Run.load(folder)
         metrics = finished.metrics
         records = [r for r in finished.records if r.success is not None and r.clean_correct]
-        sizes, success = [getattr(r, column) for r in records], [r.success for r in records]
+        sizes, success = [getattr(r, column) for r in records], [bool(r.success) for r in records]
         label = _label(folder, runs)
         curves[label] = sizes, success
         broken = [size for size, broken in zip(sizes, success, strict=True) if broken]
@@ -60,9 +60,8 @@ def run(argv: list[str] | None = None) -> None:
     for line in lines:
         table.add_row(*line[:7])
     args.out.mkdir(parents=True, exist_ok=True)
-    rows = [head, ['---'] * len(head), *lines]
     note = f'Images the victim got right; the last columns are the share broken within a budget in {args.unit}.\n\n'
-    (args.out / 'report.md').write_text(note + ''.join(f'| {" | ".join(row)} |\n' for row in rows))
+    (args.out / 'report.md').write_text(note + markdown_table(head, lines))
     draw_curves(curves, args.out / 'curves.png', args.unit)
     console = Console()
     console.print(table)

@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -179,9 +179,9 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-def settle(model: torch.nn.Module, batch: dict) -> None:
+def settle(model: Any, batch: dict) -> None:
     """Give batch norms the statistics of noise: without any, signals die away or overflow on their way through a deep model."""
-    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    norms: list = [layer for layer in model.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
     one_image = any(type(layer).__name__ == 'MaskedConv2d' for layer in model.modules())  # is all that mmcv lets it see at once
     for norm in norms:
         norm.train().momentum = 1.0
@@ -326,7 +326,7 @@ def in_child(function, *arguments, limit: float) -> tuple[bool, str]:
         return ours.recv() if ours.poll(limit) else (False, f'not done within {limit:g} s')
     except EOFError:
         child.join()
-        return False, f'killed by signal {-child.exitcode}'
+        return False, f'killed by signal {-(child.exitcode or 0)}'
     finally:
         child.kill()
         child.join()

@@ -1,4 +1,5 @@
 """What a budget counts: groups of pixels, and how a mask over groups becomes a mask over pixels."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -17,7 +18,7 @@ class Kernel:
         """Rows and columns of the group grid of an image; 0 where the kernel does not fit."""
         return height, width
 
-    def expand(self, v: Tensor, size: tuple[int, int]) -> Tensor:
+    def expand(self, v: Tensor, size: Sequence[int]) -> Tensor:
         """Group values to pixel values: (b, C, Gh, Gw) in [0, 1] to (b, C, H, W) in [0, 1] for an image of ``size`` (H, W).
 
         A pixel gets the sum over the groups that contain it, at most 1.

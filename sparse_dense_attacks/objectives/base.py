@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..ops import to_8bit
 from ..types import Verdict
 
-__all__ = ['EightBit', 'MeteredObjective', 'Objective', 'Restricted']
+__all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted']
 
 
 class Objective(Protocol):
@@ -223,3 +223,6 @@ def _as_type(verdict: Verdict, dtype: torch.dtype) -> Verdict:
 
 def _count(counter: Tensor, rows: Tensor, which: Tensor) -> None:
     counter.index_put_((rows,), which.to(counter.dtype), accumulate=True)
+
+
+AnyObjective = Objective | EightBit | MeteredObjective | Restricted  # with or without wrappers

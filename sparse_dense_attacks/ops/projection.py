@@ -1,6 +1,6 @@
 """Projections onto sparsity budgets and the image box."""
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from ..errors import InputError
 __all__ = ['box_bounds', 'largest', 'pixel_budget', 'top_k']
 
 
-def pixel_budget(k: int | float | Mapping, region: Tensor, keys: list | None = None,
+def pixel_budget(k: int | float | Mapping, region: Tensor, keys: Sequence | None = None,
                  unit: str = 'pixels') -> Tensor:
     """The number of pixels each image may change.
 

@@ -24,6 +24,7 @@ from sparse_dense_attacks.cli.attack import attack_from_command_line, prepare  #
 from sparse_dense_attacks.cli.common import main  # noqa: E402
 from sparse_dense_attacks.cli.weights import find_weights  # noqa: E402
 from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
+from sparse_dense_attacks.engine.attacker import Attacker
 from sparse_dense_attacks.engine.data import from_picture, loads_annotations_first, to_picture  # noqa: E402
 from sparse_dense_attacks.engine.hooks.attack_visualization_hook import show_perturbation  # noqa: E402
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
@@ -108,7 +109,8 @@ def test_resume_of_a_finished_run_attacks_nothing_and_gives_the_same_metrics(fin
     work_dir = tmp_path / 'copy'
     shutil.copytree(finished[0], work_dir)
     runner = prepare(arguments(work_dir, '--resume'))
-    monkeypatch.setattr(runner.test_loop.attacker, 'perturb', lambda batch: pytest.fail('attacked again'))
+    assert runner.test_loop.attacker  # built before its class is spoilt
+    monkeypatch.setattr(Attacker, 'perturb', lambda self, batch: pytest.fail('attacked again'))
     runner.test()
     assert records(work_dir) == records(finished[0]) and metrics(work_dir) == metrics(finished[0])
 

@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 
 from sparse_dense_attacks import InputError  # noqa: E402
 from sparse_dense_attacks.cli.attack import attack_from_command_line, prepare  # noqa: E402
+from sparse_dense_attacks.engine.attacker import Attacker
 from sparse_dense_attacks.engine.data import SkipUnreadable  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
@@ -115,7 +116,8 @@ def test_a_run_evaluates_before_and_after(finished, folder):
 def test_resume_attacks_nothing_and_gives_the_same_metrics(finished, folder, tmp_path, monkeypatch):
     shutil.copytree(finished[0], tmp_path / 'copy')
     runner = prepare(arguments(folder, tmp_path / 'copy', '--resume'))
-    monkeypatch.setattr(runner.test_loop.attacker, 'perturb', lambda batch: pytest.fail('attacked again'))
+    assert runner.test_loop.attacker  # built before its class is spoilt
+    monkeypatch.setattr(Attacker, 'perturb', lambda self, batch: pytest.fail('attacked again'))
     again = runner.test()
     assert again == finished[1]
 

@@ -14,7 +14,6 @@ import torch
 
 pytest.importorskip('mmpretrain', reason='the hook is tested in runs of mmpretrain and mmdet', exc_type=ImportError)
 
-import test_training
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, Hook
 from mmengine.optim.optimizer import amp_optimizer_wrapper
@@ -27,6 +26,7 @@ from sparse_dense_attacks.engine.attacker import Attacker
 from sparse_dense_attacks.engine.hooks.adversarial_training_hook import AdversarialTrainingHook
 from sparse_dense_attacks.objectives.divergence import DIVERGENCES
 from sparse_dense_attacks.types import Boxes
+from tests.engine import test_training
 from tests.engine.test_training import ROOT, changed, equal, state
 
 pytestmark = pytest.mark.openmmlab

@@ -1,5 +1,6 @@
 """What Sparse-RS changes when all that may change is one square."""
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class PatchSearch:
         self.attack, self.rng = attack, rng
         self.x, self.region = objective.images, objective.region
         self.sizes = self._sizes(objective)
-        to = dict(device=self.x.device, dtype=torch.int64)
+        to: dict[str, Any] = dict(device=self.x.device, dtype=torch.int64)
         self.size = torch.tensor(self.sizes, **to)
         self.extent = torch.tensor(rng.sizes, **to).view(-1, 2)
 

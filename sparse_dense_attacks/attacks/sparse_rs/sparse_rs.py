@@ -1,6 +1,6 @@
 """The search of Sparse-RS (arXiv 2006.12834)."""
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from ...checks import check_choice, check_number
 from ...errors import InputError
 from ...groups import Kernel, Pixel
 from ...objectives.base import Restricted
-from ...registry import ATTACKS, KERNELS
+from ...registry import ATTACKS, KERNELS, Config
 from ...types import Verdict
 from ..base import BudgetAttack
 from ..rng import ImageRNG
@@ -33,7 +33,7 @@ class Search(Protocol):
         """Take parameters, as :meth:`propose` gave them, for the best of ``rows``."""
 
 
-SEARCHES = dict(l0=GroupSearch, patches=PatchSearch, frames=FrameSearch)
+SEARCHES: dict[str, type[Any]] = dict(l0=GroupSearch, patches=PatchSearch, frames=FrameSearch)
 ALPHA = dict(l0=0.3, patches=0.4, frames=0.5)
 
 
@@ -70,7 +70,7 @@ class SparseRS(BudgetAttack):
     variant: str = 'l0'
     alpha_init: float | None = None
     loss: str = 'margin'
-    kernel: Kernel | dict | str = Pixel()
+    kernel: Kernel | Config = Pixel()
 
     def __post_init__(self):
         super().__post_init__()
