@@ -1,26 +1,32 @@
 """The one vocabulary in which hyper-parameters are refused: type, range, finite.
 
-Every check reads an attribute of its owner and refuses it in one line, ``Class: field = value, expected ...``. A bool is no
-int and no number, NaN lies in no range, and infinity is no number.
+Every check reads an attribute of its owner and refuses it in one line, ``Class: field = value,
+expected ...``. A bool is no int and no number, NaN lies in no range, infinity is no number, and no
+number is beyond 64 bits.
 """
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
+from pathlib import Path, PurePath
 
 from .errors import InputError
 from .registry import nearest
 
-__all__ = ['check_budget', 'check_choice', 'check_flag', 'check_int', 'check_number', 'check_numbers',
-           'check_range', 'class_index']
+__all__ = ['check_budget', 'check_choice', 'check_flag', 'check_int', 'check_names', 'check_number',
+           'check_numbers', 'check_path', 'check_range', 'check_text', 'class_index', 'files_for',
+           'shown']
 
 INFINITE = float('inf')
+LARGEST = 2 ** 63  # no int reaches it: torch counts in 64 bits
 
 
 def check_int(owner, name: str, low: int | None = 1, high: int | None = None) -> None:
     """An attribute must be an int, of at least ``low`` and at most ``high`` where these are given."""
     value = getattr(owner, name)
-    if not _is_int(value) or (low is not None and value < low) or (high is not None and value > high):
+    fits = _is_int(value) and (low is None or value >= low) and (high is None or value <= high)
+    if not fits:
         ends = '' if low is None else f' >= {low}' if high is None else f' from {low} to {high}'
-        _refuse(owner, name, f'an int{ends}')
+        too_large = isinstance(value, int) and abs(value) >= LARGEST
+        _refuse(owner, name, f'an int{ends}' + (' and below 2 ** 63' if too_large else ''))
 
 
 def check_flag(owner, name: str) -> None:
@@ -41,7 +47,7 @@ def check_number(owner, name: str, low: float = 0, high: float = INFINITE,
 
 def check_numbers(owner, name: str, count: int, low: float = 0, high: float = INFINITE,
                   low_ok: bool = False, high_ok: bool = False) -> None:
-    """An attribute must be a tuple or list of ``count`` numbers, each as :func:`check_number` wants it."""
+    """An attribute must be ``count`` numbers, each as :func:`check_number` wants it."""
     values = getattr(owner, name)
     if (not isinstance(values, tuple | list) or len(values) != count
             or not all(_is_within(value, low, high, low_ok, high_ok) for value in values)):
@@ -51,8 +57,9 @@ def check_numbers(owner, name: str, count: int, low: float = 0, high: float = IN
 def check_range(owner, name: str) -> None:
     """An attribute must be two positive numbers, the lower end of a range and the upper one."""
     ends = getattr(owner, name)
-    numbers = isinstance(ends, tuple | list) and all(_is_within(end, 0, INFINITE, False, False) for end in ends)
-    if not numbers or len(ends) != 2 or ends[0] > ends[1]:
+    fits = isinstance(ends, tuple | list) and len(ends) == 2 and all(
+        _is_within(end, 0, INFINITE, False, False) for end in ends)
+    if not fits or ends[0] > ends[1]:
         _refuse(owner, name, 'two numbers with 0 < low <= high')
 
 
@@ -63,19 +70,58 @@ def check_choice(owner, name: str, choices) -> None:
         _refuse(owner, name, f'one of {", ".join(choices)}; {nearest(value, choices)}')
 
 
+def check_text(owner, name: str) -> None:
+    """An attribute must be a string."""
+    if not isinstance(getattr(owner, name), str):
+        _refuse(owner, name, 'a string')
+
+
+def check_path(owner, name: str) -> None:
+    """An attribute must be a string or a path."""
+    if not isinstance(getattr(owner, name), str | Path):
+        _refuse(owner, name, 'the path of a file or folder')
+
+
+def check_names(owner, name: str, indices: bool = False) -> None:
+    """An attribute must be a list or tuple of strings that is not empty.
+
+    Args:
+        indices: ints of at least 0 will do, too.
+    """
+    values = getattr(owner, name)
+    fits = isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) > 0
+    if not fits or not all(isinstance(value, str) or (indices and _is_int(value) and value >= 0)
+                           for value in values):
+        _refuse(owner, name, 'a list of class names' + (' or indices' if indices else ''))
+
+
 def check_budget(owner, name: str, per_image: bool = False) -> None:
-    """An attribute must be a count (int >= 1) or a share (0 < float < 1); or, ``per_image``, a dict from sample id to count."""
+    """An attribute must be a count (int >= 1) or a share (0 < float < 1).
+
+    Args:
+        per_image: a dict from sample id to count will do, too.
+    """
     value = getattr(owner, name)
-    if per_image and isinstance(value, Mapping):
+    if per_image and isinstance(value, Mapping) and value:
         for key, count in value.items():
             if not _is_int(count) or count < 1:
-                raise InputError(f'{type(owner).__name__}: {name} = {count!r} for image {key!r}, expected an int >= 1')
-    elif not (_is_within(value, 0, 1, False, False) if isinstance(value, float) else _is_int(value) and value >= 1):
+                raise InputError(f'{type(owner).__name__}: {name} = {shown(count)} for image '
+                                 f'{key!r}, expected an int >= 1')
+    elif not (_is_int(value) and value >= 1
+              or isinstance(value, float) and _is_within(value, 0, 1, False, False)):
         _refuse(owner, name, 'a count (int >= 1) or a share of the region (0 < float < 1)')
 
 
+def shown(value) -> str:
+    """A value as an error line can hold it."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        return f'{"-" if value < 0 else ""}2 ** {value.bit_length() - 1} or more'
+    text = repr(value)
+    return text if len(text) <= 200 else f'{text[:200]}...'
+
+
 def _is_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _is_within(value, low: float, high: float, low_ok: bool, high_ok: bool) -> bool:
@@ -89,7 +135,8 @@ def _interval(low: float, high: float, low_ok: bool, high_ok: bool) -> str:
 
 
 def _refuse(owner, name: str, expected: str) -> None:
-    raise InputError(f'{type(owner).__name__}: {name} = {getattr(owner, name)!r}, expected {expected}')
+    raise InputError(f'{type(owner).__name__}: {name} = {shown(getattr(owner, name))}, '
+                     f'expected {expected}')
 
 
 def class_index(wanted: int | str, names, count: int | None, who: str) -> int:
@@ -110,7 +157,47 @@ def class_index(wanted: int | str, names, count: int | None, who: str) -> int:
         if wanted not in names:
             raise InputError(f"{who}: no class '{wanted}': {nearest(wanted, names)}")
         return list(names).index(wanted)
+    if not _is_int(wanted):
+        raise InputError(f'{who} = {shown(wanted)}, expected the index or the name of a class')
     if wanted < 0 or (count is not None and wanted >= count):
         known = f'but the classes are 0 to {count - 1}' if count else 'no class'
         raise InputError(f'{who} = {wanted}{"," if count else ":"} {known}')
     return wanted
+
+
+def files_for(folder: Path, images: Sequence[str], who: str) -> list[Path]:
+    """The PNG in a folder that belongs to each image, by relative path first, then by name.
+
+    Of ``data/seq1/0001.jpg`` that is ``data/seq1/0001.png`` in the folder, else ``seq1/0001.png``,
+    else ``0001.png``.
+
+    Args:
+        folder: where the files are.
+        images: paths or ids of the images.
+        who: what the files are, for errors.
+
+    Raises:
+        InputError: an image without a file, or a file that two images would share.
+    """
+    found: list[Path] = []
+    owner: dict[Path, str] = {}
+    for image in images:
+        path = _file_for(folder, PurePath(image))
+        if not path.is_file():
+            kind, _, thing = who.rpartition(': ')
+            raise InputError(f"{kind}{': ' if kind else ''}no {thing} '{path}', or no readable PNG "
+                             f"(for image '{image}')")
+        if owner.setdefault(path, image) != image:
+            raise InputError(f"{who} '{path}' fits two images, '{owner[path]}' and '{image}': put "
+                             'it into a folder named like that of its image')
+        found.append(path)
+    return found
+
+
+def _file_for(folder: Path, image: PurePath) -> Path:
+    parts = [part for part in image.parts[:-1] if part not in (image.anchor, '.', '..')]
+    for start in range(len(parts)):
+        path = folder.joinpath(*parts[start:], f'{image.stem}.png')
+        if path.is_file():
+            return path
+    return folder / f'{image.stem}.png'

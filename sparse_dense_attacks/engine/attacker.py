@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..attacks import Attack
+from ..checks import files_for
 from ..errors import InputError
+from ..objectives import Targeted, TargetedPixels
 from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
 from ..victims import wrap
-from ..victims.base import Victim
+from ..victims.base import Victim, sample_key
+from ..victims.geometry import trace_content
 from .data import victim_options
 
 __all__ = ['Attacker', 'Perturbed', 'attacker_for', 'with_inputs']
@@ -98,12 +100,31 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: Thr
     Args:
         victim: arguments of the victim class beside those that the data set decides.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    attacker = Attacker.of_model(model, attack, goal, threat, **victim_options(dataset) | (victim or {}))
+    trace_content(dataset)
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, **victim_options(dataset) | (victim or {}))
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
+    _check_files(attacker, dataset)
     return attacker
+
+
+def _check_files(attacker: Attacker, dataset) -> None:
+    """Refuse, before the first image, files of the user's that are missing or fit two images."""
+    where, goal = attacker.threat.where, attacker.goal
+    maps = goal if isinstance(goal, TargetedPixels) and goal.folder else None
+    classes = goal if isinstance(goal, Targeted) and goal.entries is not None else None
+    if where.folder is None and maps is None and classes is None:
+        return
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    keys = [sample_key(info) for info in infos]
+    files = [info.get('img_path') or key for info, key in zip(infos, keys, strict=True)]
+    if where.folder is not None:
+        files_for(where.folder, files, 'where: mask')
+    if maps is not None:
+        maps.files_for(files, keys)
+    if classes is not None:
+        classes.listed(keys)
 
 
 def with_inputs(data_batch: dict, images: Tensor) -> dict:

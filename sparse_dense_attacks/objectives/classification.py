@@ -1,7 +1,7 @@
 """Goals on class logits."""
 import csv
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import check_int, check_text, shown
 from ..errors import InputError
 from ..registry import GOALS, nearest
 from ..types import Verdict
@@ -106,10 +107,19 @@ class Targeted:
     offset: int = 0
 
     def __post_init__(self):
-        known = isinstance(self.target, Mapping | Path | int | None) and not isinstance(self.target, bool)
-        if not known and (not isinstance(self.target, str) or (self.target not in RULES and not self.target.endswith('.csv'))):
-            raise InputError(f'Targeted: target = {self.target!r}, expected a class, a dict from key to class, a .csv file '
-                             f"or one of {', '.join(RULES)}; {nearest(str(self.target), RULES)}")
+        known = isinstance(self.target, Mapping | Path | int | None) and self.target != {}
+        if isinstance(self.target, str):
+            known = self.target in RULES or self.target.endswith('.csv')
+        if not known or isinstance(self.target, bool):
+            raise InputError(f'Targeted: target = {shown(self.target)}, expected a class, a dict '
+                             f"from key to class, a .csv file or one of {', '.join(RULES)}; "
+                             f'{nearest(shown(self.target), RULES)}')
+        if isinstance(self.target, int):
+            check_int(self, 'target', low=None)
+        check_int(self, 'seed', low=None)
+        check_int(self, 'offset', low=None)
+        check_text(self, 'key_column')
+        check_text(self, 'target_column')
         _ = self.entries  # a bad list is refused before the first image
 
     @cached_property
@@ -156,7 +166,7 @@ class Targeted:
                 raise InputError("Targeted without targets: set its target, for example target='least_likely', or give targets "
                                  'with the images')
         elif self.entries is not None:
-            targets = labels.new_tensor([self._listed(key) for key in scene.keys])
+            targets = labels.new_tensor(self.listed(scene.keys))
         elif isinstance(self.target, int):
             targets = torch.full_like(labels, self.target)
         elif self.target == 'random':
@@ -172,13 +182,26 @@ class Targeted:
                                  'a list that counts from 1 needs offset=1')
         return targets
 
-    def _listed(self, key) -> int:
-        path, entries = PurePath(str(key)), self.entries or {}
-        for name in (str(key), path.name, path.stem):
-            if name in entries:
-                return entries[name]
-        raise InputError(f"Targeted: no target for image '{key}'; the list has {len(entries)} images, for example "
-                         f"{', '.join(list(entries)[:3])}")
+    def listed(self, keys: Sequence) -> list[int]:
+        """The listed class of each image.
+
+        Raises:
+            InputError: an image is not in the list, or two share a name and with it an entry.
+        """
+        entries = self.entries or {}
+        owner: dict[str, str] = {}
+        found = []
+        for key in map(str, keys):
+            path = PurePath(key)
+            name = next((name for name in (key, path.name, path.stem) if name in entries), None)
+            if name is None:
+                raise InputError(f"Targeted: no target for image '{key}'; the list has "
+                                 f"{len(entries)} images, for example {', '.join(list(entries)[:3])}")
+            if owner.setdefault(name, key) != key:
+                raise InputError(f"Targeted: '{name}' in the list fits two images, "
+                                 f"'{owner[name]}' and '{key}': give their keys there")
+            found.append(entries[name])
+        return found
 
 
 class _TargetedObjective(_ClassificationObjective):
@@ -199,9 +222,13 @@ class _TargetedObjective(_ClassificationObjective):
 
 def _class_index(key, entry) -> int:
     try:
-        return int(entry)
-    except (TypeError, ValueError):
-        raise InputError(f"Targeted: the target of image '{key}' is {entry!r}, expected the number of a class") from None
+        index = int(entry)
+    except (TypeError, ValueError, OverflowError):
+        index = None
+    if index is None or isinstance(entry, bool | float) or abs(index) >= 2 ** 63:
+        raise InputError(f"Targeted: the target of image '{key}' is {shown(entry)}, expected the "
+                         'number of a class')
+    return index
 
 
 def _draw(seed: int, key, count: int) -> int:

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import class_index
+from ..checks import check_int, check_number, class_index, shown
 from ..errors import InputError
-from ..ops.boxes import distinct, overlaps, take
+from ..ops.boxes import distinct, overlaps, take, within
 from ..registry import GOALS
 from ..types import Boxes, Verdict
 from .base import Objective
@@ -145,10 +145,8 @@ class _DetectionGoal:
     iou_thr: float = 0.5
 
     def __post_init__(self):
-        for name in ('score_thr', 'iou_thr', 'nms_thr'):
-            value = getattr(self, name, 0.5)
-            if not 0 < value < 1:
-                raise InputError(f'{type(self).__name__}: {name} = {value}, expected a number between 0 and 1')
+        check_number(self, 'score_thr', 0, 1)
+        check_number(self, 'iou_thr', 0, 1)
 
 
 @GOALS.register_module()
@@ -188,8 +186,12 @@ class _ClassGoal(_DetectionGoal):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.target, int | str | None) or isinstance(self.target, bool):
-            raise InputError(f'{type(self).__name__}: target = {self.target!r}, expected a class index, a class name or None')
+        check_number(self, 'nms_thr', 0, 1)
+        if isinstance(self.target, int) and not isinstance(self.target, bool):
+            check_int(self, 'target', low=None)
+        elif not isinstance(self.target, str | None):
+            raise InputError(f'{type(self).__name__}: target = {shown(self.target)}, expected a '
+                             'class index, a class name or None')
 
     def target_index(self, scene) -> int | None:
         """The index of the target class.
@@ -239,7 +241,8 @@ class Mislabel(_ClassGoal):
 
     The objects are those detected on the clean image, less those of the target class. An object is mislabelled when no candidate
     of its own class at its place scores ``score_thr`` any more, and one of another class (of ``target``, if given) does. A
-    candidate that rightly detects another object at the same place does not count.
+    candidate that rightly detects another object at the same place does not count, be it an
+    ignored one.
 
     ``loss`` is the mean over ground-truth objects of ``sum log(1 - score)`` over the candidates of the own class at their place
     plus the log of the best score of a wrong one there. ``margin`` is the mean over the objects that count of how far the best
@@ -269,9 +272,13 @@ class _MislabelObjective(_ClassObjective, _ObjectsObjective):
 
     def survey(self, found, _, rows):
         truth, aimed = self.scene.truth[rows], self.aimed[rows]
+        unjudged = self.scene.unjudged[rows]
+        held = within(found.boxes, unjudged.boxes, self.goal.iou_thr) & unjudged.valid[:, None]
         right = matches(found, truth, self.goal.iou_thr)
         place = overlaps(found.boxes, truth.boxes, self.goal.iou_thr) & truth.valid[:, None]
-        wrong = place & (self.fitting(found) & ~right.any(2))[..., None]
+        # right about an object, or about one that is ignored
+        true = right.any(2) | (held & (found.labels[..., None] == unjudged.labels[:, None])).any(2)
+        wrong = place & (self.fitting(found) & ~true)[..., None]
         score, best = torch.where(wrong, found.scores[..., None], 0).max(1)
 
         own = torch.where((right & aimed[:, None]).any(2), unlikely(found.scores), 0).sum(1)
@@ -289,7 +296,7 @@ class Fabricate(_ClassGoal):
     """Let boxes appear where nothing is; works on images without objects, too.
 
     A candidate is in the background when it overlaps every ground-truth object and every box detected on the clean image by less
-    than ``iou_thr``. Of candidates that overlap each other by ``nms_thr`` only the best counts, whatever their classes.
+    than ``iou_thr``, and less than that share of it lies in an ignored region (a crowd, a difficult object). Of candidates that overlap each other by ``nms_thr`` only the best counts, whatever their classes.
 
     ``loss`` is ``-sum log(1 - score)`` over the background candidates. ``margin`` is the mean over the ``count`` best of them of
     how far they are below ``score_thr`` in logits. ``success``: ``count`` of them score at least that. Suppression cannot take
@@ -306,8 +313,7 @@ class Fabricate(_ClassGoal):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
-            raise InputError(f'Fabricate: count = {self.count}, expected an int >= 1')
+        check_int(self, 'count')
 
     def objective(self, scene) -> '_FabricateObjective':
         return _FabricateObjective(self, scene)
@@ -325,22 +331,25 @@ class _FabricateObjective(_ClassObjective):
         self.counted = torch.ones(len(self.images), goal.count, dtype=torch.bool, device=self.images.device)
         self.eligible = self.defined = self.counted[:, 0]
 
-    def background(self, found: Boxes, taken: Boxes) -> tuple[Tensor, Tensor]:
+    def background(self, found: Boxes, taken: Boxes, unjudged: Boxes) -> tuple[Tensor, Tensor]:
         """(b, N) bool, candidates that may become new boxes, and those that belong to an object.
 
-        The best candidate of an object suppresses its neighbours even where these overlap the object itself too little: such
-        candidates are neither.
+        The best candidate of an object suppresses its neighbours even where these overlap the
+        object itself too little: such candidates are neither, and so are those in ignored regions.
         """
         place = overlaps(found.boxes, taken.boxes, self.goal.iou_thr) & taken.valid[:, None]
         occupied = place.any(2)
+        held = within(found.boxes, unjudged.boxes, self.goal.iou_thr) & unjudged.valid[:, None]
+        free = self.fitting(found) & ~held.any(2)
         if not taken.scores.shape[1]:
-            return self.fitting(found), occupied
+            return free, occupied
         score, best = torch.where(place, found.scores[..., None], 0).max(1)
-        hidden = overlaps(found.boxes, take(found.boxes, best), self.goal.nms_thr) & (score[:, None] >= found.scores[..., None])
-        return self.fitting(found) & ~occupied & ~(hidden & (score > 0)[:, None]).any(2), occupied
+        hidden = overlaps(found.boxes, take(found.boxes, best), self.goal.nms_thr)
+        hidden = hidden & (score[:, None] >= found.scores[..., None]) & (score > 0)[:, None]
+        return free & ~occupied & ~hidden.any(2), occupied
 
     def survey(self, found, _, rows):
-        free, occupied = self.background(found, self.taken[rows])
+        free, occupied = self.background(found, self.taken[rows], self.scene.unjudged[rows])
         loss = -torch.where(free, unlikely(found.scores), 0).sum(1)
         best, there = distinct(found.boxes, found.scores * free, self.goal.nms_thr, self.goal.count)
         score = torch.where(there, found.scores.gather(1, best), 0)

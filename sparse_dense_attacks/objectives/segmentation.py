@@ -1,5 +1,6 @@
 """Goals on class logits per pixel; they know no model library."""
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import class_index
+from ..checks import check_flag, check_int, check_number, class_index, files_for, shown
 from ..errors import InputError
 from ..registry import GOALS
 from ..types import Verdict
@@ -31,8 +32,8 @@ class _PixelGoal:
     reweight: bool = True
 
     def __post_init__(self):
-        if isinstance(self.theta, bool) or not 0 < self.theta <= 1:
-            raise InputError(f'{type(self).__name__}: theta = {self.theta}, expected a share of the pixels (0 to 1, not 0)')
+        check_number(self, 'theta', 0, 1, high_ok=True)
+        check_flag(self, 'reweight')
 
 
 class _PixelObjective(Objective):
@@ -150,14 +151,16 @@ class TargetedPixels(_PixelGoal):
     Args:
         theta: share of the pixels that has to carry its target.
         reweight: let pixels that carry their target draw no gradient.
-        target: a class index for all pixels, or a folder with a label map for each image: ``<name>.png`` in the size of the
-            ground truth, where the name is that of the image file (or the sample id) and values are class indices; 255 where
-            anything will do.
-        erase: class index or name. Pixels of that class are to become what the model finds likeliest, on the clean image, among
-            the other classes.
+        target: a class index for all pixels, or a folder with a label map for each image, in the
+            size of the ground truth; values are class indices, 255 (or transparent) where anything
+            will do. The map of ``seq1/0001.jpg`` is ``seq1/0001.png`` in that folder, or
+            ``0001.png`` if no other image is called so; or it has the sample id for a name.
+        erase: class index or name. Pixels of that class are to become what the model finds
+            likeliest, on the clean image, among the other classes.
 
     Raises:
-        InputError: both or neither given, no such class, folder or label map, a label map of another size.
+        InputError: both or neither given, no such class, folder or label map, a label map of
+            another size or one that fits two images.
     """
     target: int | str | Path | None = None
     erase: int | str | None = None
@@ -165,12 +168,30 @@ class TargetedPixels(_PixelGoal):
     def __post_init__(self):
         super().__post_init__()
         given = self.erase if self.target is None else self.target
-        if (self.target is None) == (self.erase is None) or isinstance(given, bool) or not isinstance(given, int | str | Path):
-            raise InputError('TargetedPixels: give either target (a class index, or a folder of label maps) or erase (a class '
-                             f'index or name), found target = {self.target!r} and erase = {self.erase!r}')
+        kinds = int | str if self.target is None else int | str | Path
+        if ((self.target is None) == (self.erase is None) or isinstance(given, bool)
+                or not isinstance(given, kinds)):
+            raise InputError('TargetedPixels: give either target (a class index, or a folder of '
+                             'label maps) or erase (a class index or name), found target = '
+                             f'{shown(self.target)} and erase = {shown(self.erase)}')
+        if isinstance(given, int):
+            check_int(self, 'erase' if self.target is None else 'target', low=None)
         if isinstance(self.target, str | Path) and not Path(self.target).is_dir():
-            raise InputError(f"TargetedPixels: target = '{self.target}' is no folder; expected a class index, or a folder of "
-                             'label maps')
+            raise InputError(f"TargetedPixels: target = '{self.target}' is no folder; expected a "
+                             'class index, or a folder of label maps')
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of label maps, None for a class."""
+        return None if self.target is None or isinstance(self.target, int) else Path(self.target)
+
+    def files_for(self, images: Sequence[str], keys: Sequence) -> list[Path]:
+        """The label map of each image, by its file or by its sample id."""
+        folder = Path(str(self.target))
+        ids = [folder / f'{key}.png' for key in keys]
+        if all(path.is_file() for path in ids):
+            return ids
+        return files_for(folder, images, 'TargetedPixels: label map')
 
     def objective(self, scene) -> '_PixelObjective':
         return _TargetedPixelsObjective(self, scene)
@@ -186,8 +207,11 @@ class _TargetedPixelsObjective(_PixelObjective):
             return valid & (labels == erase), logits.index_fill(1, labels.new_tensor([erase]), -torch.inf).argmax(1)
         if not isinstance(self.goal.target, int):
             target = torch.full_like(labels, FREE)
-            for row, key, (h, w) in zip(target, self.keys, self.scene.shapes, strict=True):
-                row[:h, :w] = self._label_map(key, (h, w), classes)
+            images = [str(key) if one.file is None else one.file
+                      for key, one in zip(self.keys, self.scene.geometry, strict=True)]
+            files = self.goal.files_for(images, self.keys)
+            for row, path, (h, w) in zip(target, files, self.scene.shapes, strict=True):
+                row[:h, :w] = _label_map(path, (h, w), classes)
             valid, target = valid & (target != FREE), target.where(target != FREE, 0)
         else:
             target = torch.full_like(labels, class_index(self.goal.target, None, classes, 'TargetedPixels: target'))
@@ -201,26 +225,37 @@ class _TargetedPixelsObjective(_PixelObjective):
     def defined(self) -> Tensor:
         return self.parts > 0
 
-    def _label_map(self, key, shape: tuple[int, int], classes: int) -> Tensor:
-        """The label map of an image, (h, w) int64."""
-        path = Path(self.goal.target) / f'{Path(str(key)).stem}.png'
-        labels = _read(path)
-        if labels.shape != shape:
-            raise InputError(f"TargetedPixels: '{path}' is {tuple(labels.shape)}, the ground truth {tuple(shape)}")
-        stray = labels[(labels >= classes) & (labels != FREE)]
-        if len(stray):
-            raise InputError(f"TargetedPixels: '{path}' holds {stray[0]}, but the model has {classes} classes (0 to "
-                             f'{classes - 1}), and {FREE} is for pixels where anything will do')
-        return labels
+
+def _label_map(path: Path, shape: tuple[int, int], classes: int) -> Tensor:
+    """The label map of an image, (h, w) int64."""
+    labels = _read(path)
+    if labels.shape != shape:
+        raise InputError(f"TargetedPixels: '{path}' is {tuple(labels.shape)}, the ground truth "
+                         f'{tuple(shape)}')
+    stray = labels[(labels >= classes) & (labels != FREE)]
+    if len(stray):
+        raise InputError(f"TargetedPixels: '{path}' holds {stray[0]}, but the model has {classes} "
+                         f'classes (0 to {classes - 1}), and {FREE} is for pixels where anything '
+                         'will do')
+    return labels
 
 
 def _read(path: Path) -> Tensor:
-    """An index image, (height, width) int64."""
+    """An index image, (height, width) int64; transparent pixels are free."""
     from PIL import Image
     try:
         with Image.open(path) as image:
-            if image.mode not in ('L', 'P'):
-                raise InputError(f"TargetedPixels: '{path}' has mode {image.mode}, expected class indices (one 8-bit channel)")
-            return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).long()
+            mode, size = image.mode, (image.height, image.width)
+            alpha = image.getchannel('A').tobytes() if mode == 'LA' else None
+            indices = (image.getchannel('L') if mode == 'LA' else image).tobytes()
     except OSError as error:
         raise InputError(f"TargetedPixels: no label map '{path}', or no readable PNG") from error
+    if mode not in ('L', 'LA', 'P'):
+        raise InputError(f"TargetedPixels: '{path}' has mode {mode}, expected class indices (one "
+                         '8-bit channel)')
+    labels = _bytes(indices, size)
+    return labels if alpha is None else labels.where(_bytes(alpha, size) > 0, FREE)
+
+
+def _bytes(content: bytes, size: tuple[int, int]) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8).view(size).long()

@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ['distinct', 'iou', 'overlaps', 'take']
+__all__ = ['distinct', 'iou', 'overlaps', 'take', 'within']
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -18,6 +18,18 @@ def overlaps(a: Tensor, b: Tensor, thr: float) -> Tensor:
     """(B, N, M) bool, boxes that overlap by at least ``thr``; where boxes are is never differentiated."""
     with torch.no_grad():
         return iou(a, b) >= thr
+
+
+def within(a: Tensor, b: Tensor, thr: float) -> Tensor:
+    """(B, N, M) bool, boxes ``a`` of which at least the share ``thr`` lies in a box of ``b``.
+
+    The overlap that COCO takes for crowds, whose outline is larger than any object in it.
+    """
+    with torch.no_grad():
+        a, b = a[:, :, None], b[:, None]
+        shared = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
+        area = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(-1)
+        return shared.clamp(min=0).prod(-1) / area.clamp(min=1e-9) >= thr
 
 
 def distinct(boxes: Tensor, scores: Tensor, iou_thr: float,

@@ -50,6 +50,7 @@ class Detections(Scene):
         boxes_known: whether ``losses`` gives the candidates too.
         below: (N,) int64, the candidate of the same box that is reported in place of each, -1 where
             it is reported itself.
+        unjudged: crowds, difficult and ignored objects of every image, as ``truth``; none by default.
 
     Example:
         >>> from sparse_dense_attacks import Vanish
@@ -66,12 +67,13 @@ class Detections(Scene):
 
     def __init__(self, images: Tensor, truth: Sequence, candidates: Sequence,
                  weight: float | Tensor = -1.0, boxes_known: bool = True,
-                 below: Tensor | None = None):
+                 below: Tensor | None = None, unjudged: Sequence | None = None):
         self.images = images
         self.region = torch.ones_like(images[:, :1], dtype=torch.bool)
         self.keys = list(range(len(images)))
         self.geometry = Geometry.of_memory(images)
         self.truth = pad_boxes(truth)
+        self.unjudged = pad_boxes(unjudged or [[] for _ in images])
         self.found = pad_boxes(candidates)
         self.weight = weight
         self.boxes_known = boxes_known

@@ -2,7 +2,6 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -12,34 +11,12 @@ from torch import Tensor, nn
 from ..checks import check_choice
 from ..errors import InputError
 from .context import evaluating
+from .geometry import Geometry, geometry_of
 
-__all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'geometry_of', 'sample_key', 'stack_inputs']
+__all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'geometry_of', 'sample_key',
+           'stack_inputs']
 
 SceneType = TypeVar('SceneType', bound='Scene')
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How one image file became network input; heights and widths in pixels.
-
-    Attributes:
-        file: path of the image file, None for an image from memory.
-        original: size of the image in the file.
-        input: size of the network input.
-        content: size of what is no padding or letterbox in it, from the top left corner.
-        resized: the content is the whole original image, resized at most (nothing was cropped).
-    """
-    file: str | None
-    original: tuple[int, int]
-    input: tuple[int, int]
-    content: tuple[int, int]
-    resized: bool
-
-    @classmethod
-    def of_memory(cls, images: Tensor) -> tuple['Geometry', ...]:
-        """Those of images (B, C, H, W) that are shown to the network as they are."""
-        size = images.shape[2], images.shape[3]
-        return (cls(None, size, size, size, True),) * len(images)
 
 
 class Scene(Protocol):
@@ -48,8 +25,9 @@ class Scene(Protocol):
     Beside the attributes, a scene has its task's truth and its task's one question:
 
     - classification: ``labels`` (B,), ``targets`` (B,) or None, ``logits(x, rows)`` (b, K);
-    - segmentation: ``labels`` and ``valid`` (B, H', W'), ``shapes``, ``logits(x, rows)`` (b, K, H', W');
-    - detection: ``truth``, ``candidates(x, rows, rivals)`` and ``losses(x, rows)``.
+    - segmentation: ``labels`` and ``valid`` (B, H', W'), ``shapes``, ``logits(x, rows)``
+      (b, K, H', W');
+    - detection: ``truth``, ``unjudged``, ``candidates(x, rows, rivals)`` and ``losses(x, rows)``.
 
     Attributes:
         images: (B, C, H, W) float in [0, 1], the loader's channel order, padded right and bottom.
@@ -74,7 +52,7 @@ class Scene(Protocol):
             raise InputError(f'region: expected a bool tensor {tuple(self.region.shape)}, found '
                              f'{region.dtype} {tuple(region.shape)}')
         region = self.region & region.to(self.region.device)
-        return dataclasses.replace(self, region=region)  # type: ignore[type-var]  # scenes are dataclasses
+        return dataclasses.replace(self, region=region)  # type: ignore[type-var]  # is a dataclass
 
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels of what is right about the images.
@@ -85,8 +63,15 @@ class Scene(Protocol):
         Raises:
             InputError: the task has no outlined objects.
         """
-        raise InputError("images of this task have no outlined objects, so where cannot be 'inside' or "
-                         "'outside'; give a folder of masks")
+        raise InputError("images of this task have no outlined objects, so where cannot be "
+                         "'inside' or 'outside'; give a folder of masks")
+
+    def ignored(self) -> Tensor:
+        """(B, 1, H, W) bool, pixels that are neither object nor background.
+
+        Crowds, difficult and ignored objects, pixels without a class; none by default.
+        """
+        return torch.zeros_like(self.region)
 
 
 @runtime_checkable
@@ -95,11 +80,11 @@ class Victim(Protocol):
 
     Attributes:
         task: 'classification', 'detection' or 'segmentation'.
-        takes: what :meth:`open` takes beside the batch, of 'labels', 'region', 'keys' and 'targets';
-            nothing where the batch is a dict that holds them.
+        takes: what :meth:`open` takes beside the batch, of 'labels', 'region', 'keys' and
+            'targets'; nothing where the batch is a dict that holds them.
         model: the module.
-        reference: what is right: 'truth', the annotations, or 'prediction', what the model says about
-            the clean image, so that images without annotations can be attacked.
+        reference: what is right: 'truth', the annotations, or 'prediction', what the model says
+            about the clean image, so that images without annotations can be attacked.
         num_classes: how many classes the model knows, None if unknown.
     """
     task: ClassVar[str]
@@ -125,9 +110,10 @@ class Victim(Protocol):
 
 
 def sample_key(sample) -> str:
-    """A stable id for a data sample or a data set's info about one: the image id, else folder and name of its file, else index.
+    """A stable id for a data sample or a data set's info about one.
 
-    Only the last two parts of a path, so that neither draws nor records depend on where the data lie.
+    The image id, else folder and name of its file, else its index. Only the last two parts of a
+    path, so that neither draws nor records depend on where the data lie.
     """
     info = getattr(sample, 'metainfo', sample)
     if info.get('img_id') is not None:
@@ -136,8 +122,8 @@ def sample_key(sample) -> str:
         return '/'.join(PurePath(info['img_path']).parts[-2:])
     if info.get('sample_idx') is not None:
         return str(info['sample_idx'])
-    raise InputError("a data sample has none of the meta keys 'img_id', 'img_path', 'sample_idx': add one to the meta_keys of "
-                     'the packing transform')
+    raise InputError("a data sample has none of the meta keys 'img_id', 'img_path', 'sample_idx': "
+                     'add one to the meta_keys of the packing transform')
 
 
 def check_pixels(image: Tensor, sample) -> None:
@@ -145,33 +131,18 @@ def check_pixels(image: Tensor, sample) -> None:
     low, high = float(image.min()), float(image.max())
     scaled = image.is_floating_point() and high <= 1 and not torch.equal(image, image.round())
     if low < 0 or high > 255 or scaled:
-        raise InputError(f"input of sample '{sample_key(sample)}' reaches from {low:.3g} to {high:.3g}, expected raw pixels in "
-                         "[0, 255]: normalisation belongs to the model's data_preprocessor, not to the test pipeline")
+        raise InputError(f"input of sample '{sample_key(sample)}' reaches from {low:.3g} to "
+                         f'{high:.3g}, expected raw pixels in [0, 255]: normalisation belongs to '
+                         "the model's data_preprocessor, not to the test pipeline")
 
 
-def geometry_of(sample, image: Tensor) -> Geometry:
-    """How the pipeline of an OpenMMLab data set made ``image`` (C, h, w) of a sample's file.
-
-    mmcv's Pad overwrites ``img_shape`` with the padded size, so the size of the content is computed
-    from that of the original.
-    """
-    h, w = image.shape[-2:]
-    meta = sample.metainfo
-    file = meta.get('img_path')
-    if 'ori_shape' not in meta or 'scale_factor' not in meta:
-        return Geometry(file, tuple(meta.get('ori_shape', (h, w))[:2]), (h, w), (h, w), True)
-    scale_w, scale_h = meta['scale_factor'][:2]
-    scaled = round(meta['ori_shape'][0] * scale_h), round(meta['ori_shape'][1] * scale_w)
-    content = min(h, scaled[0]), min(w, scaled[1])
-    return Geometry(file, tuple(meta['ori_shape'][:2]), (h, w), content, scaled == content)
-
-
-def stack_inputs(inputs: Sequence[Tensor], samples: Sequence, device) -> tuple[Tensor, Tensor, tuple[Geometry, ...]]:
+def stack_inputs(inputs: Sequence[Tensor], samples: Sequence,
+                 device) -> tuple[Tensor, Tensor, tuple[Geometry, ...]]:
     """Raw images (C, h, w) in [0, 255] as a batch.
 
     Returns:
-        Images (B, C, H, W) float in [0, 1], padded right and bottom; the region (B, 1, H, W) bool, False at padding and
-        letterbox; and each image's geometry.
+        Images (B, C, H, W) float in [0, 1], padded right and bottom; the region (B, 1, H, W) bool,
+        False at padding and letterbox; and each image's geometry.
 
     Raises:
         InputError: an input is no raw image.
@@ -182,19 +153,23 @@ def stack_inputs(inputs: Sequence[Tensor], samples: Sequence, device) -> tuple[T
     geometry = tuple(map(geometry_of, samples, inputs))
     for b, (image, sample) in enumerate(zip(inputs, samples, strict=True)):
         check_pixels(image, sample)
-        valid_h, valid_w = geometry[b].content
         images[b, :, :image.shape[-2], :image.shape[-1]] = image
-        region[b, :, :valid_h, :valid_w] = True
+        rows, columns = geometry[b].window
+        region[b, :, rows, columns] = True
     return images.div_(255).to(device), region.to(device), geometry
 
 
-def by_size(geometry: Sequence[Geometry], x: Tensor, rows: Tensor, look: Callable[[Tensor, Tensor], Any]) -> Any:
-    """Show images of equal size to the model together, others apart: none sees its neighbours' padding.
+def by_size(geometry: Sequence[Geometry], x: Tensor, rows: Tensor,
+            look: Callable[[Tensor, Tensor], Any]) -> Any:
+    """Show images of equal size to the model together, others apart.
+
+    None sees its neighbours' padding.
 
     Args:
         geometry: of all images of the scene.
         x: (b, C, H, W), candidates of the images ``rows``.
-        look: takes candidates (n, C, h, w) without padding and their rows (n,), and says one thing of each.
+        look: takes candidates (n, C, h, w) without padding and their rows (n,), and says one thing
+            of each.
 
     Returns:
         What was said of each of the b candidates.

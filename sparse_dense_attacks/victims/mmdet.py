@@ -121,12 +121,18 @@ class MMDetDetector(Victim):
                              'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline')
         sample = copy.deepcopy(sample)
         if not self.boxes_follow_resize and 'scale_factor' in sample.metainfo:
+            geometry = geometry_of(sample, image)
+            scale = sample.scale_factor[:2]
+            if geometry.resized:  # also by several steps, of which scale_factor tells the last
+                (h, w), (height, width) = geometry.content, geometry.original
+                scale = w / width, h / height
             for instances in (sample.gt_instances, sample.get('ignored_instances', ())):
                 if 'bboxes' in instances:
                     boxes = get_box_tensor(instances.bboxes)
-                    instances.bboxes = boxes * boxes.new_tensor(sample.scale_factor[:2]).repeat(2)
+                    instances.bboxes = boxes * boxes.new_tensor(scale).repeat(2)
                 if 'masks' in instances:
-                    instances.masks = instances.masks.resize(geometry_of(sample, image).content).pad(tuple(image.shape[-2:]))
+                    masks = instances.masks.resize(geometry.content)
+                    instances.masks = masks.pad(tuple(image.shape[-2:]))
         return sample
 
     def _predicted(self, image: Tensor, sample):
@@ -174,24 +180,48 @@ class DetectionScene(Scene):
         return _pad([i.bboxes for i in instances], [i.labels for i in instances],
                     [torch.ones(len(i), device=self.images.device) for i in instances])
 
+    @cached_property
+    def unjudged(self) -> Boxes:
+        """Crowds, difficult and ignored objects, :class:`Boxes` (B, G) in input coordinates."""
+        device = self.images.device
+        instances = [sample.get('ignored_instances') for sample in self.samples]
+        known = [i is not None and 'bboxes' in i and 'labels' in i for i in instances]
+        none = torch.zeros(0, 4, device=device)
+        boxes = [get_box_tensor(i.bboxes).to(device) if there else none
+                 for i, there in zip(instances, known, strict=True)]
+        labels = [i.labels.to(device) if there else none[:, 0].long()
+                  for i, there in zip(instances, known, strict=True)]
+        return _pad(boxes, labels, [torch.ones(len(one), device=device) for one in boxes])
+
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels of what is right: the union of its boxes, or of its masks if the victim uses them.
 
         Args:
             classes: objects of these classes only.
         """
+        chosen = [sample.gt_instances for sample in self.samples]
+        if classes is not None:
+            chosen = [i[torch.isin(i.labels, i.labels.new_tensor(classes))] for i in chosen]
+        return self._covered(chosen)
+
+    def ignored(self) -> Tensor:
+        """(B, 1, H, W) bool, pixels of crowds, difficult and ignored objects."""
+        return self._covered([sample.get('ignored_instances') for sample in self.samples])
+
+    def _covered(self, chosen: Sequence) -> Tensor:
+        """(B, 1, H, W) bool, where the instances of each image are, by masks or by boxes."""
         found = torch.zeros_like(self.region)
         h, w = found.shape[-2:]
         rows, columns = (torch.arange(side, device=found.device) + 0.5 for side in (h, w))
-        for inside, sample in zip(found[:, 0], self.samples, strict=True):
-            instances = sample.gt_instances
-            if classes is not None:
-                instances = instances[torch.isin(instances.labels, instances.labels.new_tensor(classes))]
-            if self.use_masks:
+        for inside, instances in zip(found[:, 0], chosen, strict=True):
+            if instances is None or not len(instances):
+                continue
+            if self.use_masks and 'masks' in instances:
                 shape = instances.masks.to_tensor(torch.bool, found.device).any(0)[:h, :w]
                 inside[:shape.shape[0], :shape.shape[1]] = shape
                 continue
-            low, up = instances.bboxes[:, :2, None], instances.bboxes[:, 2:, None]
+            boxes = get_box_tensor(instances.bboxes).to(found.device)
+            low, up = boxes[:, :2, None], boxes[:, 2:, None]
             wide = (low[:, 0] <= columns) & (columns < up[:, 0])
             high = (low[:, 1] <= rows) & (rows < up[:, 1])
             inside[:] = (high[:, :, None] & wide[:, None]).any(0)

@@ -142,12 +142,18 @@ class SegmentationScene(Scene):
             if 'background' not in names:
                 raise InputError('the model has no class named background, so say which classes are objects')
             classes = [index for index, name in enumerate(names) if name != 'background']
-        chosen = self.valid & torch.isin(self.labels, self.labels.new_tensor(classes))
+        return self._onto_input(torch.isin(self.labels, self.labels.new_tensor(classes)) & self.valid)
+
+    def ignored(self) -> Tensor:
+        """(B, 1, H, W) bool, pixels of the network input without a class."""
+        return self._onto_input(~self.valid)
+
+    def _onto_input(self, chosen: Tensor) -> Tensor:
+        """Pixels of the labels (B, H', W') bool as pixels of the network input (B, 1, H, W) bool."""
         found = torch.zeros_like(self.region)
         for inside, one, labelled in zip(found, self.geometry, chosen, strict=True):
-            (h, w), (content_h, content_w) = one.original, one.content
-            labelled = labelled[None, None, :h, :w].float()
-            inside[:, :content_h, :content_w] = F.interpolate(labelled, one.content, mode='nearest-exact')[0] > 0
+            (h, w), (height, width) = one.original, one.input
+            inside[0, :height, :width] = one.onto_input(labelled[:h, :w])
         return found
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:

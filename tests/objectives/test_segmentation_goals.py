@@ -10,6 +10,7 @@ from torch import nn
 from sparse_dense_attacks import PGD0, InputError, SigmaZero, SparsePGD, SparseRS, TargetedPixels, UntargetedPixels
 from sparse_dense_attacks.objectives import EightBit
 from sparse_dense_attacks.victims import TorchSegmenter
+from sparse_dense_attacks.victims.base import Geometry
 from tests.helpers import EVERY_ATTACK, make_attack, pictures
 
 ROW, VOID = torch.tensor([0]), 255
@@ -31,6 +32,7 @@ class LabelMaps:
         self.valid, self.labels = labels != VOID, labels.where(labels != VOID, 0)
         self.keys, self.classes = list(range(len(labels))) if keys is None else keys, classes
         self.shapes = [tuple(labels.shape[1:])] * len(labels)
+        self.geometry = Geometry.of_memory(self.images)
 
     def logits(self, x, rows):
         change = (x - self.images[rows]).double().flatten(1).sum(1)

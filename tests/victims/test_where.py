@@ -1,7 +1,6 @@
 """Where pixels may change, and photos without labels: masks with known answers, runs on the embedded demo."""
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +17,8 @@ from sparse_dense_attacks.cli.common import main
 from sparse_dense_attacks.cli.configs import load_config
 from sparse_dense_attacks.engine import Where
 from sparse_dense_attacks.engine.photos import use_photos
+from sparse_dense_attacks.victims.base import Scene
+from sparse_dense_attacks.victims.geometry import geometry_of
 
 pytestmark = pytest.mark.openmmlab
 
@@ -35,11 +36,17 @@ def sample(name='street.jpg', original=(4, 6), size=(8, 12), scale=2.0):
     return DetDataSample(metainfo=meta)
 
 
-def scene(content=(8, 12), canvas=(10, 16), **more):
+class Photo(Scene):
     """One image at the upper left of a padded canvas."""
-    region = torch.zeros(1, 1, *canvas, dtype=torch.bool)
-    region[..., :content[0], :content[1]] = True
-    return SimpleNamespace(region=region, **more)
+
+    def __init__(self, one, content, canvas):
+        self.region = torch.zeros(1, 1, *canvas, dtype=torch.bool)
+        self.region[..., :content[0], :content[1]] = True
+        self.geometry = (geometry_of(one, torch.zeros(3, *content)),)
+
+
+def scene(one=None, content=(8, 12), canvas=(10, 16)):
+    return Photo(one or sample(), content, canvas)
 
 
 def write_mask(folder, mask, name='street.png', mode='L'):
@@ -49,7 +56,7 @@ def write_mask(folder, mask, name='street.png', mode='L'):
 # Masks
 
 def test_anywhere_restricts_nothing():
-    assert Where.build('anywhere')(scene(), [sample()]) is None
+    assert Where.build('anywhere')(scene()) is None
 
 
 @pytest.mark.parametrize('mode', ['L', '1', 'RGB', 'P', 'RGBA'])
@@ -59,13 +66,13 @@ def test_a_mask_follows_the_resize(tmp_path, mode):
     write_mask(tmp_path, mask, mode=mode)
     expected = torch.zeros(1, 1, 10, 16, dtype=torch.bool)
     expected[..., 2:4, 4:8] = True
-    assert torch.equal(Where(str(tmp_path))(scene(), [sample()]), expected)
+    assert torch.equal(Where(str(tmp_path))(scene()), expected)
 
 
 def test_a_mask_may_have_the_size_of_the_network_input(tmp_path):
     mask = np.eye(8, 12) > 0
     write_mask(tmp_path, mask)
-    found = Where(str(tmp_path))(scene(), [sample()])
+    found = Where(str(tmp_path))(scene())
     assert torch.equal(found[0, 0, :8, :12], torch.from_numpy(mask)) and found.sum() == 8
 
 
@@ -73,9 +80,9 @@ def test_a_mask_of_a_cropped_image_has_to_have_the_size_of_the_crop(tmp_path):
     write_mask(tmp_path, np.ones((4, 6)))
     cropped = sample(original=(4, 6), size=(5, 5), scale=2.0)
     with pytest.raises(InputError, match=r"street.png' is \(4, 6\), expected \(5, 5\) as the network's input"):
-        Where(str(tmp_path))(scene(content=(5, 5)), [cropped])
+        Where(str(tmp_path))(scene(cropped, content=(5, 5)))
     write_mask(tmp_path, np.ones((5, 5)))
-    assert Where(str(tmp_path))(scene(content=(5, 5)), [cropped]).sum() == 25
+    assert Where(str(tmp_path))(scene(cropped, content=(5, 5))).sum() == 25
 
 
 @pytest.mark.parametrize(('option', 'message'), [
@@ -91,30 +98,31 @@ def test_bad_options(option, message):
 def test_bad_masks(tmp_path):
     where = Where(str(tmp_path))
     with pytest.raises(InputError, match="no mask '.*street.png'"):
-        where(scene(), [sample()])
+        where(scene())
     (tmp_path / 'street.png').write_text('no picture')
     with pytest.raises(InputError, match="no mask '.*street.png', or no readable PNG"):
-        where(scene(), [sample()])
+        where(scene())
     write_mask(tmp_path, np.ones((3, 3)))
     with pytest.raises(InputError, match=r"is \(3, 3\), expected \(4, 6\) as the image, or \(8, 12\) as the network's input"):
-        where(scene(), [sample()])
+        where(scene())
 
 
 def test_classified_images_have_no_objects():
     with pytest.raises(InputError, match='give a folder of masks'):
-        Where('inside')(scene(), [sample()])
+        Where('inside')(scene())
 
 
 def test_classes_are_found_by_name_or_index():
     asked = []
-    fake = scene(objects=lambda classes: asked.append(classes) or torch.ones(1, 1, 10, 16, dtype=torch.bool),
-                 classes=('cat', 'dog'), num_classes=2)
-    assert not Where('outside', classes=['dog', 0])(fake, [sample()]).any()
-    Where('inside')(fake, [sample()])
+    fake = scene()
+    fake.classes, fake.num_classes = ('cat', 'dog'), 2
+    fake.objects = lambda classes: asked.append(classes) or torch.ones(1, 1, 10, 16, dtype=torch.bool)
+    assert not Where('outside', classes=['dog', 0])(fake).any()
+    Where('inside')(fake)
     assert asked == [[1, 0], None]
     for name, message in (('dgo', "did you mean 'dog'"), (2, 'where: classes = 2, but the classes are 0 to 1')):
         with pytest.raises(InputError, match=message):
-            Where('inside', classes=[name])(fake, [sample()])
+            Where('inside', classes=[name])(fake)
 
 
 # Runs
@@ -148,7 +156,7 @@ def test_pixels_change_inside_or_outside_objects_only(tmp_path, place):
         allowed = inside if place == 'inside' else ~inside
         found = changed(tmp_path, record)
         assert 0 < found.sum() == record['l0_pixels'] and not (found & ~allowed).any()
-    assert json.loads((tmp_path / 'run.json').read_text())['identity']['options']['where'] == place
+    assert json.loads((tmp_path / 'run.json').read_text())['identity']['threat']['where']['place'] == place
 
 
 def test_a_mask_smaller_than_the_budget_is_all_there_is(tmp_path):
