@@ -112,7 +112,8 @@ class Targeted:
             known = isinstance(target, Mapping | Path | int | None) and not isinstance(target, bool)
         if not known:
             raise InputError(f'Targeted: target = {target!r}, expected a class, a dict from key to '
-                             f"class, a .csv file or one of {', '.join(RULES)}; {nearest(target, RULES)}")
+                             f"class, a .csv file or one of {', '.join(RULES)}; "
+                             f'{nearest(target, RULES)}')
         _ = self.entries  # a bad list is refused before the first image
 
     @cached_property

@@ -79,7 +79,7 @@ def test_something_else_than_images_is_refused(back, found):
 
 
 def test_function_by_name_and_options():
-    attack = ForeignAttack('helpers.descent')
+    attack = ForeignAttack('tests.helpers.descent')
     assert attack.function.__name__ == 'descent'
     with pytest.raises(InputError, match='no function that can be imported'):
         ForeignAttack('helpers.ascent')

@@ -66,7 +66,8 @@ class GroupSearch:
         scores.masked_fill_(self.slot[:scores.shape[1]] >= k[:, None], -1)
         old = scores.topk(len(slot), dim=1).indices
 
-        # places that are taken: sorted draws, each shifted by its rank, are distinct; all are rotated; the others' order is random
+        # places that are taken: sorted draws, each shifted by its rank, are distinct; all are rotated;
+        # the others' order is random
         spare = (self.room[rows] - k)[:, None]
         free = (spare - e).clamp(min=0)
         ascending = draws[..., 0].masked_fill(~used, 1).sort(1).values
