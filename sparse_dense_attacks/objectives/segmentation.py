@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import class_index
+from ..checks import check_flag, check_number, class_index
 from ..errors import InputError
 from ..registry import GOALS
 from ..types import Verdict
@@ -31,8 +31,8 @@ class _PixelGoal:
     reweight: bool = True
 
     def __post_init__(self):
-        if isinstance(self.theta, bool) or not 0 < self.theta <= 1:
-            raise InputError(f'{type(self).__name__}: theta = {self.theta}, expected a share of the pixels (0 to 1, not 0)')
+        check_number(self, 'theta', 0, 1, high_ok=True)
+        check_flag(self, 'reweight')
 
 
 class _PixelObjective(Objective):
@@ -84,8 +84,10 @@ class _PixelObjective(Objective):
         return self.judge(self.scene.logits(x, rows), rows)
 
     def judge(self, logits: Tensor, rows: Tensor) -> Verdict:
-        pixels, wanted, done = self.pixels[rows], self.wanted[rows], self._done(logits, rows)
-        gap = logits.gather(1, wanted[:, None])[:, 0] - logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+        pixels, wanted = self.pixels[rows], self.wanted[rows]
+        done = self._done(logits, rows)
+        others = logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+        gap = logits.gather(1, wanted[:, None])[:, 0] - others
         loss = self.sign * F.cross_entropy(logits, wanted, reduction='none')
         if self.goal.reweight:
             # The most that a pixel which is not done can reach, so that another pixel done never lowers the loss.
@@ -165,12 +167,14 @@ class TargetedPixels(_PixelGoal):
     def __post_init__(self):
         super().__post_init__()
         given = self.erase if self.target is None else self.target
-        if (self.target is None) == (self.erase is None) or isinstance(given, bool) or not isinstance(given, int | str | Path):
-            raise InputError('TargetedPixels: give either target (a class index, or a folder of label maps) or erase (a class '
-                             f'index or name), found target = {self.target!r} and erase = {self.erase!r}')
+        valid = isinstance(given, int | str | Path) and not isinstance(given, bool)
+        if not valid or (self.target is None) == (self.erase is None):
+            raise InputError('TargetedPixels: give either target (a class index, or a folder of '
+                             'label maps) or erase (a class index or name), '
+                             f'found target = {self.target!r} and erase = {self.erase!r}')
         if isinstance(self.target, str | Path) and not Path(self.target).is_dir():
-            raise InputError(f"TargetedPixels: target = '{self.target}' is no folder; expected a class index, or a folder of "
-                             'label maps')
+            raise InputError(f"TargetedPixels: target = '{self.target}' is no folder; "
+                             'expected a class index, or a folder of label maps')
 
     def objective(self, scene) -> '_PixelObjective':
         return _TargetedPixelsObjective(self, scene)
@@ -180,17 +184,21 @@ class _TargetedPixelsObjective(_PixelObjective):
     sign = -1
 
     def choose(self, logits):
-        labels, valid, classes = self.scene.labels, self.scene.valid, logits.shape[1]
+        labels, valid = self.scene.labels, self.scene.valid
+        classes = logits.shape[1]
         if self.goal.erase is not None:
-            erase = class_index(self.goal.erase, self.scene.classes, classes, 'TargetedPixels: erase')
-            return valid & (labels == erase), logits.index_fill(1, labels.new_tensor([erase]), -torch.inf).argmax(1)
-        if not isinstance(self.goal.target, int):
-            target = torch.full_like(labels, FREE)
-            for row, key, (h, w) in zip(target, self.keys, self.scene.shapes, strict=True):
-                row[:h, :w] = self._label_map(key, (h, w), classes)
-            valid, target = valid & (target != FREE), target.where(target != FREE, 0)
-        else:
-            target = torch.full_like(labels, class_index(self.goal.target, None, classes, 'TargetedPixels: target'))
+            erase = class_index(self.goal.erase, self.scene.classes, classes,
+                                'TargetedPixels: erase')
+            others = logits.index_fill(1, labels.new_tensor([erase]), -torch.inf)
+            return valid & (labels == erase), others.argmax(1)
+        if isinstance(self.goal.target, int):
+            index = class_index(self.goal.target, None, classes, 'TargetedPixels: target')
+            target = torch.full_like(labels, index)
+            return valid & (labels != target), target
+        target = torch.full_like(labels, FREE)
+        for row, key, shape in zip(target, self.keys, self.scene.shapes, strict=True):
+            row[:shape[0], :shape[1]] = self._label_map(key, tuple(shape), classes)
+        valid, target = valid & (target != FREE), target.where(target != FREE, 0)
         return valid & (labels != target), target
 
     @property
@@ -206,11 +214,13 @@ class _TargetedPixelsObjective(_PixelObjective):
         path = Path(self.goal.target) / f'{Path(str(key)).stem}.png'
         labels = _read(path)
         if labels.shape != shape:
-            raise InputError(f"TargetedPixels: '{path}' is {tuple(labels.shape)}, the ground truth {tuple(shape)}")
+            raise InputError(f"TargetedPixels: '{path}' is {tuple(labels.shape)}, "
+                             f'the ground truth {shape}')
         stray = labels[(labels >= classes) & (labels != FREE)]
         if len(stray):
-            raise InputError(f"TargetedPixels: '{path}' holds {stray[0]}, but the model has {classes} classes (0 to "
-                             f'{classes - 1}), and {FREE} is for pixels where anything will do')
+            raise InputError(f"TargetedPixels: '{path}' holds {stray[0]}, but the model has "
+                             f'{classes} classes (0 to {classes - 1}), and {FREE} is for pixels '
+                             'where anything will do')
         return labels
 
 
@@ -220,7 +230,9 @@ def _read(path: Path) -> Tensor:
     try:
         with Image.open(path) as image:
             if image.mode not in ('L', 'P'):
-                raise InputError(f"TargetedPixels: '{path}' has mode {image.mode}, expected class indices (one 8-bit channel)")
-            return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width).long()
+                raise InputError(f"TargetedPixels: '{path}' has mode {image.mode}, "
+                                 'expected class indices (one 8-bit channel)')
+            pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+            return pixels.view(image.height, image.width).long()
     except OSError as error:
         raise InputError(f"TargetedPixels: no label map '{path}', or no readable PNG") from error
