@@ -80,9 +80,9 @@ def _convolve(input, weight, offset, mask=None, bias=None, stride=1, padding=0, 
 def _fit(values: Tensor, size: Sequence[int]) -> Tensor:
     """Offsets (or a mask) with as many places as the output has.
 
-    DyHead gives one level's offsets to the convolution of another level, where there are more than four times as many as
-    needed. mmcv then reads those that come first in memory, whatever place they were made for, and DyHead's published
-    weights were trained with that. torchvision refuses.
+    DyHead gives one level's offsets to the convolution of another level, where there are about four times as many as
+    needed. mmcv then reads those that come first in memory, whatever place they were made for, and weights that
+    were trained with mmcv expect that. torchvision refuses.
     """
     if values.shape[2:] == size:
         return values
