@@ -189,7 +189,7 @@ def test_lambda_is_searched_per_image():
     class Spy(GSE):
         def _descend(self, objective, start, sigma):
             seen.append(start.lam.tolist())
-            return start.x, torch.tensor([start.lam[0].item() <= 3 * seen[0][0], False])
+            return start.x + 0.1, torch.tensor([start.lam[0].item() <= 3 * seen[0][0], False])
 
     Spy(search_steps=5).run(MeteredObjective(Valley(slope, b=2)), ImageRNG(0, [0, 1], torch.ones(2, 1, 8, 8, dtype=torch.bool)))
     start = 0.01 * critical_lambda(slope[None] / 2, 0.005).item()
