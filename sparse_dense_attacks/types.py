@@ -88,8 +88,9 @@ class AttackResult(Judgement):
     Attributes:
         images: (B, C, H, W) float in [0, 1]; on the 8-bit grid unless the run was asked for float
             images. The untouched image where the attack was not needed or failed.
-        success, success_float: as in :class:`Judgement`, but False for images that failed or whose
-            result exceeds a minimum attack's budget.
+            Where a minimum attack found no success within its budget, the best image within it: the
+            largest changes of what it found, or the untouched image.
+        success, success_float: as in :class:`Judgement`, but False for images that failed.
         clean_correct: (B,) bool, the victim was right about the clean image: the denominator of the
             success rate.
         defined: (B,) bool, False where success has no meaning (an image without objects, say).
@@ -99,6 +100,8 @@ class AttackResult(Judgement):
             not among them).
         seconds: (B,) float, time of the attack, shared out in proportion to the forwards.
         failed: (B,) bool, loss or gradient became non-finite; the image is reported as not broken.
+        short: (B,) bool, the image is too small for the budget: it asks for more pixels (or groups)
+            than may change, so all of them were at the attack's disposal, or no group fits.
     """
     images: Tensor
     clean_correct: Tensor
@@ -108,6 +111,7 @@ class AttackResult(Judgement):
     backwards: Tensor
     seconds: Tensor
     failed: Tensor
+    short: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence['AttackResult']) -> 'AttackResult':

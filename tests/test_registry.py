@@ -36,12 +36,11 @@ def test_finished_object_passes_through():
     (dict(k=5), "needs a 'type': valid: .*SparsePGD"),
     (dict(type=None), "needs a 'type'"),
     (dict(type='SparsePGD', step=5), "SparsePGD has no argument 'step': did you mean 'steps'?"),
-    (dict(type='SparsePGD', gradient='projektd'),
-     "SparsePGD: gradient = 'projektd', expected one of .*; did you mean 'projected'?"),
+    (dict(type='SparsePGD', gradient='projektd'), "gradient = 'projektd', expected one of .*; did you mean 'projected'?"),
     (dict(type='SparsePGD', gradient=None), "SparsePGD: gradient = None, expected one of "),
     (dict(type='SparsePGD', patience=0), 'patience = 0, expected an int >= 1'),
-    (dict(type='SparsePGD', eps_inf=255), 'eps_inf = 255, expected more than 0 and at most 1'),
-    (dict(type='SparsePGD', alpha=0), 'alpha = 0, expected more than 0'),
+    (dict(type='SparsePGD', eps_inf=255), 'eps_inf = 255, expected a number in .0, 1.'),
+    (dict(type='SparsePGD', alpha=0), 'alpha = 0, expected a number in .0, 2.'),
 ])
 def test_errors_name_the_fix(cfg, message):
     with pytest.raises(InputError, match=message.replace('?', r'\?')) as error:

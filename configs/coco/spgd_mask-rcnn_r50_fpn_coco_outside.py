@@ -3,7 +3,8 @@
 #
 #     sda attack configs/coco/spgd_mask-rcnn_r50_fpn_coco_outside.py --limit 100
 #
-# Only on the objects: --cfg-options where=inside; by their boxes instead of their masks: --cfg-options victim.use_masks=False
+# Only on the objects: --cfg-options threat.where=inside; by their boxes instead of their masks:
+# --cfg-options victim.use_masks=False
 #
 # Data in data/coco as mmdet expects it; the weights are those of the model zoo's metafile and are fetched by mmengine. The zoo
 # states a clean bbox_mAP of 38.2 and segm_mAP of 34.7 on val2017.
@@ -11,6 +12,6 @@ _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', '../_base_/attacks/sp
 custom_imports = dict(imports=['sparse_dense_attacks'], allow_failed_imports=False)
 
 attack = dict(k=0.005)
-where = 'outside'
+threat = dict(where='outside')
 victim = dict(use_masks=True)
 load_from = 'mmdet::mask-rcnn_r50_fpn_1x_coco'

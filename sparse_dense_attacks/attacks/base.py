@@ -11,7 +11,15 @@ from torch import Tensor
 from ..checks import check_budget, check_flag, check_int
 from ..groups import Kernel, Pixel
 from ..objectives.base import AnyObjective, EightBit, MeteredObjective, Objective, Restricted
-from ..ops import changed_pixels, count_elements, count_pixels, linf_distance, pixel_budget, to_8bit
+from ..ops import (
+    changed_pixels,
+    count_elements,
+    count_pixels,
+    largest,
+    linf_distance,
+    pixel_budget,
+    to_8bit,
+)
 from ..types import AttackResult, Judgement, Verdict
 from .rng import ImageRNG
 
@@ -49,9 +57,13 @@ class Attack:
         """(B,) int64, groups of the attack's structure that cover the changed pixels; without structure a group is a pixel."""
         return count_pixels(adversarial, objective.images)
 
-    def answers(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
-        """(B,) bool, images (B, C, H, W) sparse enough for the question; a success that is not counts as none."""
-        return torch.ones(len(adversarial), dtype=torch.bool, device=adversarial.device)
+    def too_small(self, objective: AnyObjective) -> Tensor:
+        """(B,) bool, images in which the budget asks for more than may change; none by default."""
+        return torch.zeros(len(objective.images), dtype=torch.bool, device=objective.images.device)
+
+    def within(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
+        """Images (B, C, H, W) cut down to the budget where they exceed it; as they are by default."""
+        return adversarial
 
     @final
     def __call__(self, objective: Objective, seed: int = 0, eight_bit: bool = True,
@@ -90,10 +102,11 @@ class Attack:
             usable = part.region & ~part.failed[:, None, None, None]
             adversarial[rows] = torch.where(usable, found.detach().clamp(0, 1), part.images)
 
+        adversarial = self._affordable(meter, adversarial, eight_bit)
         said = judge(objective, adversarial, start=meter, eight_bit=eight_bit)
         if eight_bit:
             adversarial = to_8bit(adversarial)
-        valid = self.answers(meter, adversarial) & ~meter.failed
+        valid = ~meter.failed
         _warn('loss or gradient is not finite, or the result, so they count as not broken',
               meter.failed, meter.keys)
         _warn('the gradient is zero everywhere, so there was nothing to follow',
@@ -102,9 +115,27 @@ class Attack:
                           success_float=said.success_float & valid)
         return AttackResult(
             **vars(counted), images=adversarial, defined=meter.defined, failed=meter.failed,
+            short=self.too_small(meter),
             clean_correct=meter.eligible & clean.loss.isfinite(),
             groups=self.count_groups(meter, adversarial),
             forwards=meter.forwards, backwards=meter.backwards, seconds=seconds)
+
+
+    def _affordable(self, meter: MeteredObjective, adversarial: Tensor, eight_bit: bool) -> Tensor:
+        """Images whose changes exceed the budget cut down to it, or untouched if that does no harm."""
+        counted = to_8bit(adversarial) if eight_bit else adversarial
+        cut = self.within(meter, counted)
+        over = changed_pixels(cut, counted).flatten(1).any(1)
+        rows = over.nonzero()[:, 0].cpu()
+        if not len(rows):
+            return adversarial
+        with torch.no_grad():
+            verdict = meter(cut[rows], rows)
+        clean = meter.clean[rows]
+        better = verdict.success | (verdict.loss > clean.loss)
+        adversarial = adversarial.clone()
+        adversarial[rows] = torch.where(better[:, None, None, None], cut[rows], meter.images[rows])
+        return adversarial
 
 
 def judge(objective: Objective, images: Tensor, start: 'MeteredObjective | Objective | None' = None,
@@ -186,6 +217,14 @@ class BudgetAttack(Attack):
     def has_room(self, objective: AnyObjective) -> Tensor:
         return self.kernel.usable(objective.region).flatten(1).any(1)
 
+    def too_small(self, objective: AnyObjective) -> Tensor:
+        room = self.kernel.usable(objective.region).flatten(1).sum(1)
+        wanted = [self.k.get(key, 0) if isinstance(self.k, Mapping) else self.k
+                  for key in objective.keys]
+        # a share of no groups at all is none either, but where the region is empty none is missed
+        least = [max(k, 1) if isinstance(k, int) else 1 for k in wanted]
+        return (room < room.new_tensor(least)) & objective.region.flatten(1).any(1)
+
     def wanted(self, clean: Verdict) -> Tensor:
         return ~clean.success if self.early_stop else torch.ones_like(clean.success)
 
@@ -218,18 +257,33 @@ class MinimumAttack(Attack):
 
     def limit(self, objective: AnyObjective) -> Tensor:
         """(B,) int64, l0 at which an image is finished; without a budget 0, which no success reaches."""
-        places = objective.region
+        places = self._places(objective)
         if self.budget is None:
             return torch.zeros(len(places), dtype=torch.int64, device=places.device)
-        if self.unit == 'element':
-            places = places.expand_as(objective.images)
         return pixel_budget(self.budget, places, objective.keys, f'{self.unit}s')
 
-    def answers(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
+    def _places(self, objective: AnyObjective) -> Tensor:
+        """(B, 1 or C, H, W) bool, what may change, counted in :attr:`unit`."""
+        if self.unit == 'element':
+            return objective.region.expand_as(objective.images)
+        return objective.region
+
+    def too_small(self, objective: AnyObjective) -> Tensor:
+        if not isinstance(self.budget, int):
+            return super().too_small(objective)
+        return self._places(objective).flatten(1).sum(1) < self.budget
+
+    def within(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
+        """The largest changes only, as many as the budget has."""
         if self.budget is None:
-            return super().answers(objective, adversarial)
-        count = count_pixels if self.unit == 'pixel' else count_elements
-        return count(adversarial, objective.images) <= self.limit(objective)
+            return adversarial
+        size = (adversarial - objective.images).abs()
+        if self.unit == 'pixel':
+            size = size.amax(1, keepdim=True)
+        limit = self.limit(objective)
+        over = (size > 0).flatten(1).sum(1) > limit
+        kept = largest(size, limit, int(limit.max())) & (size > 0) if over.any() else size > 0
+        return torch.where(kept | ~over[:, None, None, None], adversarial, objective.images)
 
 
 class Best:

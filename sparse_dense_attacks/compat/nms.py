@@ -11,8 +11,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         groups = _suppress(boxes, scores, offset, lambda overlap: overlap > iou_threshold)
         return torch.tensor([group[0] for group in groups], dtype=torch.long, device=boxes.device)
     import torchvision
+    order = _best_first(scores)
     # torchvision compares with the threshold in double precision, mmcv in that of the boxes.
-    return torchvision.ops.nms(boxes, scores, torch.tensor(iou_threshold, dtype=boxes.dtype).item())
+    threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
+    return order[torchvision.ops.nms(boxes[order], scores[order], threshold)]
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
@@ -53,8 +55,13 @@ def _drop(indices: Tensor, dropped: Tensor) -> Tensor:
     return indices[:rest]
 
 
+def _best_first(scores: Tensor) -> Tensor:
+    """The order mmcv takes boxes in: its sort is not stable, torchvision's is, which matters between equal scores."""
+    return scores.contiguous().sort(descending=True).indices
+
+
 def _suppress(boxes: Tensor, scores: Tensor, offset: int, suppressed_by) -> list[list[int]]:
-    order, groups = scores.argsort(descending=True, stable=True), []
+    order, groups = _best_first(scores), []
     while len(order):
         best, rest = order[0], order[1:]
         gone = suppressed_by(_overlaps(boxes[best], boxes[rest], offset))

@@ -4,5 +4,5 @@ from .classification import Targeted, Untargeted
 from .detection import DetectorLoss, Fabricate, Mislabel, Vanish
 from .segmentation import TargetedPixels, UntargetedPixels
 
-__all__ = ['DetectorLoss', 'EightBit', 'Fabricate', 'MeteredObjective', 'Mislabel', 'Objective', 'Restricted', 'Targeted',
-           'TargetedPixels', 'Untargeted', 'UntargetedPixels', 'Vanish']
+__all__ = ['DetectorLoss', 'EightBit', 'Fabricate', 'MeteredObjective', 'Mislabel', 'Objective',
+           'Restricted', 'Targeted', 'TargetedPixels', 'Untargeted', 'UntargetedPixels', 'Vanish']

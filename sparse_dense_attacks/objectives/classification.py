@@ -25,7 +25,8 @@ class _ClassificationObjective(Objective):
 
     def __init__(self, scene):
         self.scene = scene
-        self.images, self.region, self.keys = scene.images, scene.region, scene.keys
+        self.images, self.region = scene.images, scene.region
+        self.keys = scene.keys
 
     @cached_property
     def clean_logits(self) -> Tensor:
@@ -70,8 +71,11 @@ class _UntargetedObjective(_ClassificationObjective):
 
     def judge(self, logits: Tensor, rows: Tensor) -> Verdict:
         labels = self.scene.labels[rows]
-        turned = logits.gather(1, (labels[:, None] + torch.arange(logits.shape[1], device=logits.device)) % logits.shape[1])
-        return Verdict(loss=F.cross_entropy(logits, labels, reduction='none'), margin=turned[:, 0] - turned[:, 1:].amax(1),
+        classes = logits.shape[1]
+        turn = (labels[:, None] + torch.arange(classes, device=logits.device)) % classes
+        turned = logits.gather(1, turn)  # the true class first
+        return Verdict(loss=F.cross_entropy(logits, labels, reduction='none'),
+                       margin=turned[:, 0] - turned[:, 1:].amax(1),
                        success=logits.argmax(1) != labels, logits=turned)
 
 
@@ -132,7 +136,8 @@ class Targeted:
             try:
                 listed = self._rows(Path(self.target))
             except UnicodeDecodeError as error:
-                raise InputError(f'Targeted: {self.target} is no UTF-8 text ({error.reason}): save it as UTF-8') from error
+                raise InputError(f'Targeted: {self.target} is no UTF-8 text ({error.reason}): '
+                                 'save it as UTF-8') from error
         else:
             return None
         return {str(key): _class_index(key, entry) - self.offset for key, entry in listed}
@@ -145,8 +150,9 @@ class Targeted:
             columns = reader.fieldnames or ()
             for column in (self.key_column, self.target_column):
                 if column not in columns:
-                    raise InputError(f"Targeted: {path} has no column '{column}', {nearest(column, columns)}; set key_column and "
-                                     'target_column')
+                    hint = nearest(column, columns)
+                    raise InputError(f"Targeted: {path} has no column '{column}', {hint}; "
+                                     'set key_column and target_column')
             return [(row[self.key_column], row[self.target_column]) for row in reader]
 
     def objective(self, scene) -> '_TargetedObjective':
@@ -163,8 +169,8 @@ class Targeted:
         if self.target is None:
             targets = scene.targets
             if targets is None:
-                raise InputError("Targeted without targets: set its target, for example target='least_likely', or give targets "
-                                 'with the images')
+                raise InputError('Targeted without targets: set its target, for example '
+                                 "target='least_likely', or give targets with the images")
         elif self.entries is not None:
             targets = labels.new_tensor(self.listed(scene.keys))
         elif isinstance(self.target, int):
@@ -178,8 +184,9 @@ class Targeted:
             targets = clean_logits.scatter(1, labels[:, None], -torch.inf).argmax(1)
         for key, target in zip(scene.keys, targets.tolist(), strict=True):
             if not 0 <= target < classes:
-                raise InputError(f"Targeted: image '{key}' has target {target}, but the model's classes are 0 to {classes - 1}; "
-                                 'a list that counts from 1 needs offset=1')
+                raise InputError(f"Targeted: image '{key}' has target {target}, but the model's "
+                                 f'classes are 0 to {classes - 1}; a list that counts from 1 needs '
+                                 'offset=1')
         return targets
 
     def listed(self, keys: Sequence) -> list[int]:
@@ -216,7 +223,8 @@ class _TargetedObjective(_ClassificationObjective):
         targets = self.targets[rows]
         target = logits.gather(1, targets[:, None])[:, 0]
         others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)
-        return Verdict(loss=-F.cross_entropy(logits, targets, reduction='none'), margin=others - target,
+        return Verdict(loss=-F.cross_entropy(logits, targets, reduction='none'),
+                       margin=others - target,
                        success=(logits.argmax(1) == targets) & self.defined[rows])
 
 

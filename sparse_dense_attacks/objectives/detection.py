@@ -1,6 +1,6 @@
 """Goals on candidate boxes and on detector losses; they know no model library."""
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -48,14 +48,30 @@ def unlikely(p: Tensor) -> Tensor:
 
 def excess(score: Tensor, bar: Tensor | float) -> Tensor:
     """How far a score is above a bar, in logits; 0 below."""
-    return F.relu(logit(score) - logit(torch.as_tensor(bar, dtype=score.dtype, device=score.device)))
+    bar = torch.as_tensor(bar, dtype=score.dtype, device=score.device)
+    return F.relu(logit(score) - logit(bar))
 
 
 def _never_empty(found: Boxes) -> Boxes:
     """At least one candidate per image, if only padding, so that a maximum over candidates exists."""
     if found.scores.shape[1]:
         return found
-    return Boxes(F.pad(found.boxes, (0, 0, 0, 1)), F.pad(found.labels, (0, 1), value=-1), F.pad(found.scores, (0, 1)))
+    return Boxes(boxes=F.pad(found.boxes, (0, 0, 0, 1)),
+                 labels=F.pad(found.labels, (0, 1), value=-1),
+                 scores=F.pad(found.scores, (0, 1)))
+
+
+class Survey(NamedTuple):
+    """What is found out about the P parts of each image.
+
+    Attributes:
+        loss: (b,).
+        missing: (b, P), what is missing for a part to be broken, in logits; 0 if nothing.
+        broken: (b, P) bool.
+    """
+    loss: Tensor
+    missing: Tensor
+    broken: Tensor
 
 
 class _DetectionObjective(Objective):
@@ -70,7 +86,8 @@ class _DetectionObjective(Objective):
 
     def __init__(self, goal, scene):
         self.goal, self.scene = goal, scene
-        self.images, self.region, self.keys = scene.images, scene.region, scene.keys
+        self.images, self.region = scene.images, scene.region
+        self.keys = scene.keys
         rows = torch.arange(len(self.images))
         with torch.no_grad():
             found, loss = self.look(self.images, rows)
@@ -103,20 +120,19 @@ class _DetectionObjective(Objective):
         """What the detector finds, and its own loss if the goal wants it."""
         return self.scene.candidates(x, rows), None
 
-    def survey(self, found: Boxes, loss: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss (b,), what is missing for each part to be broken, (b, P) in logits, 0 if nothing, and (b, P) bool, broken."""
+    def survey(self, found: Boxes, loss: Tensor | None, rows: Tensor) -> Survey:
+        """What the candidates ``found``, or the detector's own ``loss``, say about every part of the images ``rows``."""
         raise NotImplementedError
 
     def judge(self, found: Any, loss: Tensor | None, rows: Tensor) -> Verdict:
-        loss, missing, broken = self.survey(found, loss, rows)
-        counted = self.counted[rows]
-        margin = torch.where(counted, missing, 0).sum(1) / counted.sum(1).clamp(min=1)
-        return Verdict(loss, margin, (broken | ~counted).all(1))
+        survey, counted = self.survey(found, loss, rows), self.counted[rows]
+        margin = torch.where(counted, survey.missing, 0).sum(1) / counted.sum(1).clamp(min=1)
+        return Verdict(survey.loss, margin, (survey.broken | ~counted).all(1))
 
     def share(self, x: Tensor, rows: Tensor) -> Tensor:
         """(b,) float64 in [0, 1], share of the image's parts that candidates ``x`` (b, C, H, W) break; NaN where it has none."""
         with torch.no_grad():
-            _, _, broken = self.survey(*self.look(x, rows), rows)
+            broken = self.survey(*self.look(x, rows), rows).broken
         return (broken & self.counted[rows]).sum(1).double() / self.parts[rows]
 
     def hidden(self, found: Boxes, match: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,8 +190,9 @@ class _VanishObjective(_ObjectsObjective):
     def survey(self, found, _, rows):
         truth = self.scene.truth[rows]
         match = matches(found, truth, self.goal.iou_thr)
-        loss = torch.where(match.any(2), unlikely(found.scores), 0).sum(1) / truth.valid.sum(1).clamp(min=1)
-        return loss, *self.hidden(found, match)
+        total = torch.where(match.any(2), unlikely(found.scores), 0).sum(1)
+        loss = total / truth.valid.sum(1).clamp(min=1)
+        return Survey(loss, *self.hidden(found, match))
 
 
 @dataclass(frozen=True)
@@ -201,7 +218,8 @@ class _ClassGoal(_DetectionGoal):
         """
         if self.target is None:
             return None
-        return class_index(self.target, scene.classes, scene.num_classes, f'{type(self).__name__}: target')
+        who = f'{type(self).__name__}: target'
+        return class_index(self.target, scene.classes, scene.num_classes, who)
 
 
 class _ClassObjective(_DetectionObjective):
@@ -230,7 +248,8 @@ class _ClassObjective(_DetectionObjective):
 
     def lacking(self, score: Tensor, bar: Tensor) -> tuple[Tensor, Tensor]:
         """How far a score is below the threshold or its bar, whichever is higher, in logits; and whether it is above both."""
-        needed = torch.where(score > 0, bar, 0).clamp(min=self.goal.score_thr)  # without a candidate there is no bar either
+        # without a candidate there is no bar either
+        needed = torch.where(score > 0, bar, 0).clamp(min=self.goal.score_thr)
         return F.relu(logit(needed) - logit(score)), (score >= self.goal.score_thr) & (score > bar)
 
 
@@ -287,7 +306,7 @@ class _MislabelObjective(_ClassObjective, _ObjectsObjective):
         same = found.labels[..., None] == found.labels.gather(1, best)[:, None]
         present, hidden = self.hidden(found, self.reported(found, right))
         absent, shown = self.lacking(score, self.bar(found, best, same & ~wrong))
-        return loss, present + absent, hidden & shown
+        return Survey(loss, present + absent, hidden & shown)
 
 
 @GOALS.register_module()
@@ -323,12 +342,18 @@ class _FabricateObjective(_ClassObjective):
 
     def prepare(self, found):
         truth, goal = self.scene.truth, self.goal
-        seen = found.scores * (found.scores >= goal.score_thr) * (1 if found.below is None else found.below == 0)
+        # taken are the objects, and what is detected on the clean image
+        seen = found.scores * (found.scores >= goal.score_thr)
+        if found.below is not None:
+            seen = seen * (found.below == 0)
         index, there = distinct(found.boxes, seen, goal.iou_thr)
         labels = torch.where(there, found.labels.gather(1, index), -1)
-        self.taken = Boxes(torch.cat([truth.boxes, take(found.boxes, index)], 1), torch.cat([truth.labels, labels], 1),
-                           torch.cat([truth.scores, found.scores.gather(1, index) * there], 1))
-        self.counted = torch.ones(len(self.images), goal.count, dtype=torch.bool, device=self.images.device)
+        scores = found.scores.gather(1, index) * there
+        self.taken = Boxes(boxes=torch.cat([truth.boxes, take(found.boxes, index)], 1),
+                           labels=torch.cat([truth.labels, labels], 1),
+                           scores=torch.cat([truth.scores, scores], 1))
+        shape = len(self.images), goal.count
+        self.counted = torch.ones(shape, dtype=torch.bool, device=self.images.device)
         self.eligible = self.defined = self.counted[:, 0]
 
     def background(self, found: Boxes, taken: Boxes, unjudged: Boxes) -> tuple[Tensor, Tensor]:
@@ -353,7 +378,8 @@ class _FabricateObjective(_ClassObjective):
         loss = -torch.where(free, unlikely(found.scores), 0).sum(1)
         best, there = distinct(found.boxes, found.scores * free, self.goal.nms_thr, self.goal.count)
         score = torch.where(there, found.scores.gather(1, best), 0)
-        return loss, *self.lacking(score, self.bar(found, best, occupied[..., None].expand(-1, -1, self.goal.count)))
+        rivals = occupied[..., None].expand(-1, -1, self.goal.count)
+        return Survey(loss, *self.lacking(score, self.bar(found, best, rivals)))
 
 
 @GOALS.register_module()
@@ -381,8 +407,10 @@ class _DetectorLossObjective(_DetectionObjective):
 
     def survey(self, found, loss, rows):
         if found is None:
-            return loss, torch.zeros_like(self.counted[rows], dtype=loss.dtype), torch.zeros_like(self.counted[rows])
-        return loss, *self.hidden(found, matches(found, self.scene.truth[rows], self.goal.iou_thr))
+            broken = torch.zeros_like(self.counted[rows])
+            return Survey(loss, broken.to(loss.dtype), broken)
+        match = matches(found, self.scene.truth[rows], self.goal.iou_thr)
+        return Survey(loss, *self.hidden(found, match))
 
     def judge(self, found, loss, rows) -> Verdict:
         success = super().judge(found, loss, rows).success & (found is not None)

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..types import Boxes
 from .detection import inside, matches, object_scores
 
 __all__ = ['DIVERGENCES']
@@ -28,11 +29,17 @@ def _divergence(scene, adversarial: Tensor) -> Tensor:
 def object_divergence(scene, adversarial: Tensor, iou_thr: float = 0.5) -> Tensor:
     """KL(clean, adversarial) of "detected or not", mean of the objects: their best score among boxes of their class and place."""
     rows = torch.arange(len(adversarial))
-    found = (scene.candidates(x, rows) for x in (scene.images, adversarial))
-    # float, because under autocast a sure score is 1 and so is 1 - 1e-6
-    p, q = (inside(object_scores(boxes, matches(boxes, scene.truth, iou_thr)).float()) for boxes in found)
+    p = _detected(scene.candidates(scene.images, rows), scene.truth, iou_thr)
+    q = _detected(scene.candidates(adversarial, rows), scene.truth, iou_thr)
     divergence = p * (p.log() - q.log()) + (1 - p) * ((-p).log1p() - (-q).log1p())
     return divergence[scene.truth.valid].sum() / scene.truth.valid.sum().clamp(min=1)
 
 
-DIVERGENCES = dict(classification=class_divergence, segmentation=pixel_divergence, detection=object_divergence)
+def _detected(found: Boxes, truth: Boxes, iou_thr: float) -> Tensor:
+    """(B, G), the probability that each object is detected, kept off 0 and 1."""
+    # float, because under autocast a sure score is 1 and so is 1 - 1e-6
+    return inside(object_scores(found, matches(found, truth, iou_thr)).float())
+
+
+DIVERGENCES = dict(classification=class_divergence, segmentation=pixel_divergence,
+                   detection=object_divergence)

@@ -85,8 +85,10 @@ class _PixelObjective(Objective):
         return self.judge(self.scene.logits(x, rows), rows)
 
     def judge(self, logits: Tensor, rows: Tensor) -> Verdict:
-        pixels, wanted, done = self.pixels[rows], self.wanted[rows], self._done(logits, rows)
-        gap = logits.gather(1, wanted[:, None])[:, 0] - logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+        pixels, wanted = self.pixels[rows], self.wanted[rows]
+        done = self._done(logits, rows)
+        others = logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
+        gap = logits.gather(1, wanted[:, None])[:, 0] - others
         loss = self.sign * F.cross_entropy(logits, wanted, reduction='none')
         if self.goal.reweight:
             # The most that a pixel which is not done can reach, so that another pixel done never lowers the loss.
@@ -201,20 +203,24 @@ class _TargetedPixelsObjective(_PixelObjective):
     sign = -1
 
     def choose(self, logits):
-        labels, valid, classes = self.scene.labels, self.scene.valid, logits.shape[1]
+        labels, valid = self.scene.labels, self.scene.valid
+        classes = logits.shape[1]
         if self.goal.erase is not None:
-            erase = class_index(self.goal.erase, self.scene.classes, classes, 'TargetedPixels: erase')
-            return valid & (labels == erase), logits.index_fill(1, labels.new_tensor([erase]), -torch.inf).argmax(1)
-        if not isinstance(self.goal.target, int):
-            target = torch.full_like(labels, FREE)
-            images = [str(key) if one.file is None else one.file
-                      for key, one in zip(self.keys, self.scene.geometry, strict=True)]
-            files = self.goal.files_for(images, self.keys)
-            for row, path, (h, w) in zip(target, files, self.scene.shapes, strict=True):
-                row[:h, :w] = _label_map(path, (h, w), classes)
-            valid, target = valid & (target != FREE), target.where(target != FREE, 0)
-        else:
-            target = torch.full_like(labels, class_index(self.goal.target, None, classes, 'TargetedPixels: target'))
+            erase = class_index(self.goal.erase, self.scene.classes, classes,
+                                'TargetedPixels: erase')
+            others = logits.index_fill(1, labels.new_tensor([erase]), -torch.inf)
+            return valid & (labels == erase), others.argmax(1)
+        if isinstance(self.goal.target, int):
+            index = class_index(self.goal.target, None, classes, 'TargetedPixels: target')
+            target = torch.full_like(labels, index)
+            return valid & (labels != target), target
+        target = torch.full_like(labels, FREE)
+        images = [str(key) if one.file is None else one.file
+                  for key, one in zip(self.keys, self.scene.geometry, strict=True)]
+        files = self.goal.files_for(images, self.keys)
+        for row, path, (h, w) in zip(target, files, self.scene.shapes, strict=True):
+            row[:h, :w] = _label_map(path, (h, w), classes)
+        valid, target = valid & (target != FREE), target.where(target != FREE, 0)
         return valid & (labels != target), target
 
     @property

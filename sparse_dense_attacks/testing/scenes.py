@@ -39,8 +39,8 @@ class Detections(Scene):
     """A detection scene without a detector: hand-made boxes whose scores move with the image.
 
     The score of candidate n has the logit of its hand-made score plus ``weight[n]`` times the
-    change of the image's sum, so the clean image has exactly the hand-made scores. ``losses`` is the
-    sum of all score logits.
+    change of the image's sum, so the clean image has exactly the hand-made scores. ``losses`` is
+    the sum of all score logits.
 
     Args:
         images: (B, C, H, W) float in [0, 1].

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparse_dense_attacks import ATTACKS, PGD0, InputError, SparsePGD
-from sparse_dense_attacks.attacks import Attack, ImageRNG
+from sparse_dense_attacks.attacks import Active, Attack, ImageRNG
 from sparse_dense_attacks.attacks.aslo import ASLO, ASLOAddOn, Penalised, prune
 from sparse_dense_attacks.attacks.gse import GSE
 from sparse_dense_attacks.attacks.sigma_zero import SigmaZero
@@ -87,23 +87,25 @@ def test_every_switch_matters(switch):
 @pytest.mark.parametrize('threshold, low, high', [('fixed', 0.25, 0.25), ('none', 0., 0.)])
 def test_threshold_stays_where_it_is_told(threshold, low, high):
     attack = ASLO(threshold=threshold, tau0=0.25)
-    four = [torch.full((2, 1, 1, 1), value) for value in attack.start()]
+    s = Active(**{name: torch.full((2, 1, 1, 1), value) for name, value in attack.start().items()})
     for success in (torch.tensor([True, False]), torch.tensor([False, True])):
-        *_, tau = attack.feedback(success.view(2, 1, 1, 1), 1, *four)
-        assert (tau >= low).all() and (tau <= high).all()
+        s.success = success.view(2, 1, 1, 1)
+        attack.adapt(s, 1)
+        assert (s.tau >= low).all() and (s.tau <= high).all()
 
 
 def test_feedback_follows_success_per_image_and_stops_at_its_range():
     attack = ASLO(eta0=2., kappa=0.1, rho=0.5, sigma=0.02, lam_range=(0.5, 1.2), sigma_range=(0.01, 0.1))
-    four = [torch.full((2, 1, 1, 1), value, dtype=torch.double) for value in attack.start()]
-    success = torch.tensor([True, False]).view(2, 1, 1, 1)
-    lam, sigma, eta, tau = (value.flatten().tolist() for value in attack.feedback(success, 1, *four))
+    four = {name: torch.full((2, 1, 1, 1), value, dtype=torch.double) for name, value in attack.start().items()}
+    s = Active(**four, success=torch.tensor([True, False]).view(2, 1, 1, 1))
+    attack.adapt(s, 1)
+    lam, sigma, eta, tau = (getattr(s, name).flatten().tolist() for name in four)
     assert lam == pytest.approx([1.1, 0.9], rel=1e-6) and eta == pytest.approx([0.995 * 2, 2])
     assert sigma == pytest.approx([0.01 ** 2, 0.04 ** 2], rel=1e-6)
     assert tau == pytest.approx([0.3 + 0.01 * eta[0], 0.3 - 0.01 * eta[1]])
     for step in range(2000):
-        four = attack.feedback(success, step, *four)
-    lam, sigma, eta, tau = (value.flatten().tolist() for value in four)
+        attack.adapt(s, step)
+    lam, sigma, eta, tau = (getattr(s, name).flatten().tolist() for name in four)
     assert lam == pytest.approx([1.2, 0.5]) and sigma == pytest.approx([0.01 ** 2, 0.1 ** 2])
     assert eta == pytest.approx([0.2, 2]) and tau == [1, 0]
 

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms.functional import gaussian_blur
 
 from sparse_dense_attacks import InputError, Untargeted
-from sparse_dense_attacks.attacks import ImageRNG
+from sparse_dense_attacks.attacks import Active, ImageRNG
 from sparse_dense_attacks.attacks.gse import GSE
 from sparse_dense_attacks.objectives import MeteredObjective
 from sparse_dense_attacks.objectives.base import Objective
@@ -138,16 +138,22 @@ class Valley(Objective):
         return Verdict(-margin, margin, self.rule(x.detach()))
 
 
+def descend(attack, judge, grad, lam):
+    """One search step of all images from ``lam`` (B,)."""
+    start = Active(x=judge.images, region=judge.region, weight=judge.region / 2, grad=grad, lam=lam)
+    return attack._descend(judge, start, torch.full_like(lam, attack.sigma))
+
+
 def test_first_active_element_has_the_largest_gradient():
     slope = torch.randn(3, 9, 10, generator=torch.Generator().manual_seed(0))
     valley = Valley(slope)
     _, grad = torch.zeros(1), -slope[None] / 2
     attack, meter = GSE(k_hat=1, iters=1), MeteredObjective(valley)
     lam = 0.999 * critical_lambda(grad, attack.sigma)
-    attack._descend(meter, grad, lam, torch.full_like(lam, attack.sigma), torch.arange(1))
+    descend(attack, meter, grad, lam)
     changed = (valley.candidates[-1] != 0.5).flatten().nonzero().flatten()
     assert changed.tolist() == [slope.abs().argmax().item()]
-    attack._descend(meter, grad, lam / 0.998, torch.full_like(lam, attack.sigma), torch.arange(1))
+    descend(attack, meter, grad, lam / 0.998)
     assert torch.equal(valley.candidates[-1], valley.images)
 
 
@@ -158,7 +164,7 @@ def test_changes_grow_around_the_first_pixel():
     valley = Valley(slope)
     attack, meter = GSE(sigma=0.01, k_hat=30, iters=30), MeteredObjective(valley)
     lam = critical_lambda(-slope[None] / 2, attack.sigma) * 0.9
-    attack._descend(meter, -slope[None] / 2, lam, torch.full_like(lam, attack.sigma), torch.arange(1))
+    descend(attack, meter, -slope[None] / 2, lam)
     counts = [int((z != 0.5).sum()) for z in valley.candidates]
     assert counts[0] == 1 and counts == sorted(counts) and counts[-1] > 4
     assert (valley.candidates[-1] != 0.5)[0, 0, 3:8, 3:8].sum() == counts[-1]
@@ -181,9 +187,9 @@ def test_lambda_is_searched_per_image():
     slope, seen = torch.ones(1, 8, 8), []
 
     class Spy(GSE):
-        def _descend(self, objective, grad, lam, step, rows, scale=None):
-            seen.append(lam.tolist())
-            return objective.images, torch.tensor([lam[0].item() <= 3 * seen[0][0], False])
+        def _descend(self, objective, start, sigma):
+            seen.append(start.lam.tolist())
+            return start.x + 0.1, torch.tensor([start.lam[0].item() <= 3 * seen[0][0], False])
 
     Spy(search_steps=5).run(MeteredObjective(Valley(slope, b=2)), ImageRNG(0, [0, 1], torch.ones(2, 1, 8, 8, dtype=torch.bool)))
     start = 0.01 * critical_lambda(slope[None] / 2, 0.005).item()
@@ -200,7 +206,7 @@ def test_the_success_that_touches_the_fewest_windows_is_kept():
     script = [(middle, True), (x, False), (column, True), (shorter, True), (column, True), (x, False)]
 
     class Spy(GSE):
-        def _descend(self, objective, grad, lam, step, rows, scale=None):
+        def _descend(self, objective, start, sigma):
             z, hit = next(steps)
             return z, torch.tensor([hit])
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from sparse_dense_attacks import InputError, SparsePGD, SwapPGD
-from sparse_dense_attacks.attacks import ImageRNG
+from sparse_dense_attacks.attacks import Active, ImageRNG
 from sparse_dense_attacks.groups import Column, Patch, Pixel, Row
 from sparse_dense_attacks.objectives import EightBit, MeteredObjective
 from tests.helpers import Linear, Net, objective, pictures
@@ -128,7 +128,10 @@ def test_the_map_of_real_gains():
     attack, exchanged, zero = SwapPGD(reach=1.5), torch.zeros(2, 1, 9, 8), torch.zeros(2, 1, 9, 8)
     exchanged[:, :, 3, 4], exchanged[:, :, 4, 6] = 1, -1
     change = torch.tensor([2., -torch.inf]).view(2, 1, 1, 1)
-    real, usual = attack._learned(zero, zero, exchanged, change)
+    nothing = torch.zeros(2, 1, 1, 1)
+    s = Active(x=zero, v=exchanged > 0, home_v=exchanged < 0, value=change, home_value=nothing, real=zero, usual=nothing)
+    attack._learn(s)
+    real, usual = s.real, s.usual
     torch.testing.assert_close((real * exchanged).sum((1, 2, 3)), torch.tensor([1.4, 0.]))
     assert usual[0].unique() == 4 and not usual[1].any() and not real[1].any()
     y, x = torch.meshgrid(torch.arange(9.), torch.arange(8.), indexing='ij')

@@ -205,7 +205,8 @@ class Meter(Hook):
     def before_train(self, runner):
         (hook,) = (hook for hook in runner.hooks if isinstance(hook, AdversarialTrainingHook))
         (attacker,), self.forwards = hook.attackers, []
-        attacker.perturb = lambda batch: self.read(Attacker.perturb(attacker, batch))
+        watched = lambda batch: self.read(Attacker.perturb(attacker, batch))  # noqa: E731
+        object.__setattr__(attacker, 'perturb', watched)  # frozen for everybody else
 
     def read(self, perturbed):
         self.forwards.append(perturbed.result.forwards.tolist())

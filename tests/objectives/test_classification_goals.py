@@ -207,7 +207,7 @@ def test_attacks_change_the_pixel_that_leads_to_the_target(attack):
     assert changed.nonzero().tolist() == [[0, 0, 0], [1, 2, 2]]
 
 
-@pytest.mark.parametrize('spec', EVERY_ATTACK, ids=lambda spec: '-'.join(map(str, (spec[0], *spec[1].values())))[:40])
+@pytest.mark.parametrize('spec', EVERY_ATTACK, ids=lambda spec: spec[0])
 def test_every_attack_judges_by_the_target(spec):
     """Success is the target, not just another class; where the target is the true class nothing is touched."""
     model, images = Net(), pictures(6, 3, 5, 6)

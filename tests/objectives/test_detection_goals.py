@@ -359,7 +359,7 @@ def test_counts_that_are_no_count_are_refused(count):
 
 
 @pytest.mark.parametrize('goal', EVERY_GOAL[1:], ids=repr)
-@pytest.mark.parametrize('spec', EVERY_ATTACK, ids=str)
+@pytest.mark.parametrize('spec', EVERY_ATTACK, ids=lambda spec: spec[0])  # a function's address is no name
 def test_every_attack_pursues_every_goal(spec, goal):
     """Bright pixels hide the object and show other things; the last image has no object."""
     truth, found = [[(A, 0, 1)], []], [[(A, 0, .4), (A, 1, .25), (OUT, 1, .2), (AWAY, 1, .2), (FAR, 1, .2)], [(OUT, 1, .1)]]

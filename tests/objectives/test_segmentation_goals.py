@@ -237,7 +237,7 @@ def test_verdicts_do_not_depend_on_neighbours(goal):
             torch.testing.assert_close(getattr(some, name)[0], getattr(verdict, name)[b])
 
 
-@pytest.mark.parametrize('spec', EVERY_ATTACK, ids=str)
+@pytest.mark.parametrize('spec', EVERY_ATTACK, ids=lambda spec: spec[0])  # a function's address is no name
 @pytest.mark.parametrize('goal', [UntargetedPixels(theta=0.1), TargetedPixels(erase=0, theta=0.1)], ids=['untargeted', 'erase'])
 def test_every_attack_runs(spec, goal):
     """And leaves the model, the image without a class and everything outside the region alone."""
