@@ -6,13 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from .attacks import Attack
+from .attacks.base import warn_if_random
+from .checks import check_task
 from .errors import InputError
 from .objectives import Untargeted
 from .registry import ATTACKS, GOALS, Config
 from .threat_model import ThreatModel
 from .types import AttackResult
-from .victims import TorchClassifier, wrap
+from .victims import TorchClassifier, library_of, unwrapped, wrap
 from .victims.base import Scene, Victim
+from .victims.context import gradients
 
 __all__ = ['attack']
 
@@ -20,7 +23,8 @@ __all__ = ['attack']
 def attack(model, images, labels: Tensor | None = None, attack: Attack | Config = 'sigma_zero', *, goal=None,
            threat: ThreatModel | dict | None = None, batch_size: int | None = None, keys: list | None = None,
            region: Tensor | None = None, targets: Tensor | None = None, seed: int | None = None, eight_bit: bool | None = None,
-           max_forwards: int | None = None, where=None, **options) -> AttackResult:
+           max_forwards: int | None = None, where=None, rechecks: int | None = None,
+           **options) -> AttackResult:
     """Attack a batch.
 
     Args:
@@ -35,7 +39,8 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
         region: (B, 1, H, W) bool, pixels that may change; all by default. H and W of an OpenMMLab batch are those of its largest
             image.
         targets: (B,) int64, the classes a targeted goal has to reach.
-        seed, eight_bit, max_forwards, where: single fields of the threat model, in place of ``threat``.
+        seed, eight_bit, max_forwards, where, rechecks: single fields of the threat model, in place
+            of ``threat``.
 
     Returns:
         An :class:`AttackResult`, every entry in the order of the images.
@@ -53,27 +58,31 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
     if options and not isinstance(attack, str | dict):
         raise InputError(f'options {", ".join(options)} belong to an attack given by name; this one is built already')
     attack, goal = ATTACKS.build(attack, **options), GOALS.build(goal or Untargeted())
-    fields = _given(seed=seed, eight_bit=eight_bit, max_forwards=max_forwards, where=where)
+    fields = _given(seed=seed, eight_bit=eight_bit, max_forwards=max_forwards, where=where,
+                    rechecks=rechecks)
     threat = ThreatModel.build(threat, fields, 'attack()')
     victim = _victim(model)
-    if goal.task != victim.task:
-        raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does {victim.task}')
+    check_task(goal, victim.task)
     keys = None if keys is None else list(keys)
     given = _given(labels=labels, region=region, targets=targets, keys=keys, batch_size=batch_size)
     _check(victim, images, given)
 
-    def run(scene: Scene) -> AttackResult:
+    def run(scene: Scene, first: bool) -> AttackResult:
         objective = goal.objective(scene.restricted(threat.where(scene)))
-        return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards)
+        if first and threat.rechecks == 1:
+            warn_if_random(objective)
+        return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
+                      threat.rechecks)
 
-    with victim.session(), torch.enable_grad():
+    with gradients(victim.model), victim.session():
         if not victim.takes:
-            return run(victim.open(images).restricted(region))
+            return run(victim.open(images).restricted(region), True)
         keys, batch_size = given.pop('keys', range(len(images))), given.pop('batch_size', 128)
         parts = []
         for rows in torch.arange(len(images)).split(batch_size):
             part = {name: value[rows] for name, value in given.items()}
-            parts.append(run(victim.open(images[rows], **part, keys=[keys[r] for r in rows])))
+            scene = victim.open(images[rows], **part, keys=[keys[r] for r in rows])
+            parts.append(run(scene, not parts))
     return AttackResult.joined(parts)
 
 
@@ -114,5 +123,5 @@ def _victim(model) -> Victim:
         if not isinstance(model, Victim):
             raise InputError(f'model: expected a torch.nn.Module or a victim, found {type(model).__name__}')
         return model
-    libraries = {base.__module__.partition('.')[0] for base in type(model).__mro__}
-    return wrap(model) if libraries & {'mmdet', 'mmseg', 'mmpretrain'} else TorchClassifier(model)
+    model = unwrapped(model)
+    return wrap(model) if library_of(model) else TorchClassifier(model)

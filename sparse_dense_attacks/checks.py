@@ -9,11 +9,11 @@ from math import isfinite
 from pathlib import Path, PurePath
 
 from .errors import InputError
-from .registry import nearest
+from .registry import GOALS, nearest
 
 __all__ = ['check_budget', 'check_choice', 'check_flag', 'check_int', 'check_names', 'check_number',
-           'check_numbers', 'check_path', 'check_range', 'check_text', 'class_index', 'files_for',
-           'shown']
+           'check_numbers', 'check_path', 'check_range', 'check_task', 'check_text', 'class_index',
+           'files_for', 'shown']
 
 INFINITE = float('inf')
 LARGEST = 2 ** 63  # no int reaches it: torch counts in 64 bits
@@ -163,6 +163,14 @@ def class_index(wanted: int | str, names, count: int | None, who: str) -> int:
         known = f'but the classes are 0 to {count - 1}' if count else 'no class'
         raise InputError(f'{who} = {wanted}{"," if count else ":"} {known}')
     return wanted
+
+
+def check_task(goal, task: str) -> None:
+    """Refuse a goal of another task than the model's, and name those that fit."""
+    if goal.task != task:
+        fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == task)
+        raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does '
+                         f'{task}: set goal to one of {fitting}')
 
 
 def files_for(folder: Path, images: Sequence[str], who: str) -> list[Path]:

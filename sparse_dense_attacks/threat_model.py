@@ -22,6 +22,8 @@ class ThreatModel:
             :class:`~sparse_dense_attacks.victims.where.Where`.
         eight_bit: the attack sees what an 8-bit file can hold (default); False: float images, as published codes do.
         max_forwards: hard budget of forward passes per image, None for none.
+        rechecks: how often a finished image is shown to the victim; it is broken where more than
+            half of the answers say so. 1 is right for models that answer the same each time.
         seed: with an image's key it decides every random draw for the image.
 
     Raises:
@@ -36,11 +38,13 @@ class ThreatModel:
     eight_bit: bool = True
     max_forwards: int | None = None
     seed: int = 0
+    rechecks: int = 1
 
     def __post_init__(self):
         check_choice(self, 'grid', ('input',))
         check_flag(self, 'eight_bit')
         check_int(self, 'seed', low=None)
+        check_int(self, 'rechecks')
         if self.max_forwards is not None:
             check_int(self, 'max_forwards')
         object.__setattr__(self, 'where', Where.build(self.where))

@@ -154,8 +154,11 @@ class ASLOAddOn(Feedback, Attack):
     def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         return self.base.count_groups(objective, adversarial)
 
-    def answers(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
-        return self.base.answers(objective, adversarial)
+    def too_small(self, objective: AnyObjective) -> Tensor:
+        return self.base.too_small(objective)
+
+    def within(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
+        return self.base.within(objective, adversarial)
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         images = self.base.run(Penalised(self, objective), rng)

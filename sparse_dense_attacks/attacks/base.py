@@ -23,7 +23,7 @@ from ..ops import (
 from ..types import AttackResult, Judgement, Verdict
 from .rng import ImageRNG
 
-__all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade', 'judge']
+__all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade', 'judge', 'warn_if_random']
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Attack:
 
     @final
     def __call__(self, objective: Objective, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None) -> AttackResult:
+                 max_forwards: int | None = None, rechecks: int = 1) -> AttackResult:
         """Attack all images of an objective.
 
         Args:
@@ -76,6 +76,7 @@ class Attack:
             eight_bit: let the attack see only what an 8-bit file can hold (default). False reproduces published attacks on float
                 images; success is judged on 8 bits all the same and reported beside the float success.
             max_forwards: hard budget of forward passes per image.
+            rechecks: how often the victim is asked about a finished image, see :func:`judge`.
 
         Returns:
             The adversarial images with success, sparsity and cost per image. Images the victim already gets wrong come back
@@ -103,23 +104,25 @@ class Attack:
             adversarial[rows] = torch.where(usable, found.detach().clamp(0, 1), part.images)
 
         adversarial = self._affordable(meter, adversarial, eight_bit)
-        said = judge(objective, adversarial, start=meter, eight_bit=eight_bit)
+        said = judge(objective, adversarial, meter, eight_bit, rechecks)
         if eight_bit:
             adversarial = to_8bit(adversarial)
         valid = ~meter.failed
         _warn('loss or gradient is not finite, or the result, so they count as not broken',
               meter.failed, meter.keys)
+        short = self.too_small(meter)
+        _warn('no group of pixels fits into what may change, so they stay as they are',
+              short & ~self.has_room(meter), meter.keys)
         _warn('the gradient is zero everywhere, so there was nothing to follow',
               meter.flat & ~said.success_float & ~meter.failed, meter.keys)
         counted = replace(said, success=said.success & valid,
                           success_float=said.success_float & valid)
         return AttackResult(
             **vars(counted), images=adversarial, defined=meter.defined, failed=meter.failed,
-            short=self.too_small(meter),
+            short=short,
             clean_correct=meter.eligible & clean.loss.isfinite(),
             groups=self.count_groups(meter, adversarial),
             forwards=meter.forwards, backwards=meter.backwards, seconds=seconds)
-
 
     def _affordable(self, meter: MeteredObjective, adversarial: Tensor, eight_bit: bool) -> Tensor:
         """Images whose changes exceed the budget cut down to it, or untouched if that does no harm."""
@@ -139,7 +142,7 @@ class Attack:
 
 
 def judge(objective: Objective, images: Tensor, start: 'MeteredObjective | Objective | None' = None,
-          eight_bit: bool = True) -> Judgement:
+          eight_bit: bool = True, rechecks: int = 1) -> Judgement:
     """Ask the victim about finished images and count what was changed; attacks, transfer and re-scoring end here.
 
     Args:
@@ -148,6 +151,8 @@ def judge(objective: Objective, images: Tensor, start: 'MeteredObjective | Objec
         start: the images (and the verdict on them) that changes are counted from; by default those
             of the objective. Images without a change are not shown to the victim again.
         eight_bit: count changes of the images rounded to 8 bits (default), or of the float images.
+        rechecks: how often the victim is asked: an image is broken where more than half of the
+            answers say so, which matters for models whose answers are partly random.
 
     Example:
         >>> from sparse_dense_attacks.testing import Linear, objective
@@ -158,8 +163,10 @@ def judge(objective: Objective, images: Tensor, start: 'MeteredObjective | Objec
     """
     start = start or objective
     rounded = to_8bit(images)
-    success = _success(objective, rounded, start)
-    float_success = success if torch.equal(images, rounded) else _success(objective, images, start)
+    success = _success(objective, rounded, start, rechecks)
+    float_success = success
+    if not torch.equal(images, rounded):
+        float_success = _success(objective, images, start, rechecks)
     stored = rounded if eight_bit else images
     parts = objective.parts
     if parts is None:
@@ -172,14 +179,33 @@ def judge(objective: Objective, images: Tensor, start: 'MeteredObjective | Objec
         share=objective.share(rounded, torch.arange(len(images))), parts=parts)
 
 
-def _success(objective: Objective, images: Tensor, start: 'MeteredObjective | Objective') -> Tensor:
+def warn_if_random(objective: Objective) -> None:
+    """Ask twice about the first clean image, and warn where the answers differ.
+
+    Costs two forwards of one image, which are not counted.
+    """
+    if not len(objective.images):
+        return
+    first = torch.tensor([0])
+    with torch.no_grad():
+        once, again = (objective(objective.images[:1], first).loss.double() for _ in range(2))
+    if once.isfinite().all() and not torch.allclose(once, again, rtol=1e-3, atol=1e-5):
+        warnings.warn('the model answers differently when asked twice about the same image (loss '
+                      f'{once.item():.4g}, then {again.item():.4g}), so a success may not hold: '
+                      'switch its randomness off, or set rechecks (in threat) to judge by the '
+                      'majority of so many answers', RuntimeWarning, stacklevel=3)
+
+
+def _success(objective: Objective, images: Tensor, start: 'MeteredObjective | Objective',
+             rechecks: int) -> Tensor:
     """(B,) bool, images that are broken; of those without a change what is known already."""
     success = start.clean.success.clone()
     changed = changed_pixels(images, start.images).flatten(1).any(1)
     rows = changed.nonzero()[:, 0].cpu()
     if len(rows):
         with torch.no_grad():
-            success[rows] = objective(images[rows], rows).success
+            found = [objective(images[rows], rows).success for _ in range(rechecks)]
+        success[rows] = 2 * torch.stack(found).sum(0) > rechecks
     return success
 
 

@@ -45,6 +45,9 @@ class BudgetSearch(Attack):
         # an attack that takes no budget per image, such as one with frames, says so
         replace(self.base, k={0: 1})
 
+    def too_small(self, objective: AnyObjective) -> Tensor:
+        return self.base.too_small(objective)
+
     def has_room(self, objective: AnyObjective) -> Tensor:
         return self.base.has_room(objective)
 

@@ -1,14 +1,15 @@
 """Perturbs one batch of a test dataloader; loops and hooks share it."""
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..attacks import Attack
-from ..checks import files_for
+from ..attacks.base import warn_if_random
+from ..checks import check_task, files_for
 from ..errors import InputError
 from ..objectives import Targeted, TargetedPixels
 from ..registry import ATTACKS, GOALS, Config
@@ -16,6 +17,7 @@ from ..threat_model import ThreatModel
 from ..types import AttackResult
 from ..victims import wrap
 from ..victims.base import Victim, sample_key
+from ..victims.context import gradients
 from ..victims.geometry import trace_content
 from .data import victim_options
 
@@ -53,14 +55,12 @@ class Attacker:
     attack: Attack | Config
     goal: Any
     threat: ThreatModel = ThreatModel()
+    asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
         object.__setattr__(self, 'attack', ATTACKS.build(self.attack))
         object.__setattr__(self, 'goal', GOALS.build(self.goal))
-        if self.goal.task != self.victim.task:
-            fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == self.victim.task)
-            raise InputError(f'{type(self.goal).__name__} is a goal of {self.goal.task}, but the model does {self.victim.task}: '
-                             f'{fitting}')
+        check_task(self.goal, self.victim.task)
 
     @classmethod
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal, threat: ThreatModel | dict | None = None,
@@ -80,7 +80,7 @@ class Attacker:
         An image that failed in company is attacked once more alone: some heads let a non-finite image poison its neighbours
         (mmdet's RoI extractors add zero times the sum of unused levels), and results must not depend on the batch.
         """
-        with self.victim.session(), torch.enable_grad():
+        with gradients(self.victim.model), self.victim.session():
             keys, result = self._attack(data_batch)
             for row in result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 else ():
                 _, alone = self._attack({name: [values[row]] for name, values in data_batch.items()})
@@ -91,7 +91,11 @@ class Attacker:
         scene = self.victim.open(data_batch)
         objective = self.goal.objective(scene.restricted(self.threat.where(scene)))
         threat = self.threat
-        return scene.keys, self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards)
+        if threat.rechecks == 1 and not self.asked:
+            self.asked.append(True)
+            warn_if_random(objective)
+        return scene.keys, self.attack(objective, threat.seed, threat.eight_bit,
+                                       threat.max_forwards, threat.rechecks)
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: ThreatModel) -> Attacker:

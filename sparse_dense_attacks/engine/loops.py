@@ -263,7 +263,8 @@ def summarize(records: list[Record]) -> dict:
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)
-    metrics['attack/images_failed'] = [r.key for r in attacked if r.note]
+    metrics['attack/images_failed'] = [r.key for r in attacked if r.failed]
+    metrics['attack/images_too_small'] = [r.key for r in attacked if r.too_small]
     metrics['attack/images_skipped'] = {r.key: r.note for r in records if r.skipped}
     return metrics
 

@@ -33,10 +33,8 @@ class Kernel:
         return a
 
     def usable(self, region: Tensor) -> Tensor:
-        """Groups an attack may choose, (b, 1, Gh, Gw) bool, given the pixels that may change, (b, 1, H, W) bool.
-
-        Raises:
-            InputError: the kernel is larger than the images.
+        """Groups an attack may choose, (b, 1, Gh, Gw) bool, of those that lie in the pixels that may
+        change, (b, 1, H, W) bool; (b, 1, 0, 0) where the kernel is larger than the images.
         """
         return region
 

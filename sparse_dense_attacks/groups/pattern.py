@@ -50,13 +50,12 @@ class Pattern(Kernel):
 
     def usable(self, region):
         if 0 in self.grid(*region.shape[2:]):
-            rows, columns = self.pattern.shape
-            height, width = region.shape[2:]
-            raise InputError(f'{self}: the kernel has {rows} x {columns} pixels, '
-                             f'but the images only {height} x {width}')
+            return region[:, :, :0, :0]
         return self._sums((~region).float()) == 0
 
     def cover(self, changed, usable):
+        if not usable.numel():
+            return changed.flatten(1).sum(1)
         size, usable = changed.shape[1:], usable.float()
         left = changed[:, None].float()  # what is not covered yet
 

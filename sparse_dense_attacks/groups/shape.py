@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import check_int, check_text
 from ..errors import InputError
 from ..registry import KERNELS, nearest
 from .pattern import Pattern
@@ -30,6 +30,7 @@ class Shape(Pattern):
     stride: int = 1
 
     def __post_init__(self):
+        check_text(self, 'name')
         if str(self.name).upper() not in GLYPHS and self.name not in OUTLINES:
             raise InputError(f"Shape: unknown name '{self.name}': {nearest(self.name, OUTLINES)} "
                              '(or one letter or digit)')

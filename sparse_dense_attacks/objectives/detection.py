@@ -314,8 +314,10 @@ class _MislabelObjective(_ClassObjective, _ObjectsObjective):
 class Fabricate(_ClassGoal):
     """Let boxes appear where nothing is; works on images without objects, too.
 
-    A candidate is in the background when it overlaps every ground-truth object and every box detected on the clean image by less
-    than ``iou_thr``, and less than that share of it lies in an ignored region (a crowd, a difficult object). Of candidates that overlap each other by ``nms_thr`` only the best counts, whatever their classes.
+    A candidate is in the background when it overlaps every ground-truth object and every box
+    detected on the clean image by less than ``iou_thr``, and less than that share of it lies in an
+    ignored region (a crowd, a difficult object). Of candidates that overlap each other by
+    ``nms_thr`` only the best counts, whatever their classes.
 
     ``loss`` is ``-sum log(1 - score)`` over the background candidates. ``margin`` is the mean over the ``count`` best of them of
     how far they are below ``score_thr`` in logits. ``success``: ``count`` of them score at least that. Suppression cannot take

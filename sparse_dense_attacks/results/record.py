@@ -10,6 +10,9 @@ from ..types import AttackResult
 
 __all__ = ['Record', 'read_records']
 
+FAILED = 'non-finite loss or gradient'
+SHORT = 'too small for the budget'
+
 
 @dataclass(frozen=True)
 class Record:
@@ -54,7 +57,18 @@ class Record:
             values |= dict(success=None, success_float=None)
         if math.isnan(values['share']):
             values['share'] = None
-        return cls(key, **values, note='non-finite loss or gradient' if result.failed[row] else '')
+        notes = [FAILED] * bool(result.failed[row]) + [SHORT] * bool(result.short[row])
+        return cls(key, **values, note='; '.join(notes))
+
+    @property
+    def failed(self) -> bool:
+        """The attack failed on the image."""
+        return FAILED in self.note
+
+    @property
+    def too_small(self) -> bool:
+        """Fewer pixels (or groups) of the image may change than the budget asks for."""
+        return SHORT in self.note
 
     @property
     def skipped(self) -> bool:

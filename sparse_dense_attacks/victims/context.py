@@ -4,11 +4,15 @@ import contextlib
 import torch
 from torch import nn
 
-__all__ = ['evaluating', 'frozen_training']
+from ..errors import InputError
 
-# Modules whose arithmetic is random or updates statistics in training mode. Names, because mmcv's and mmengine's variants are not
-# subclasses of torch's, and because DropPath and DropBlock exist once per library.
-_NOISY = ('BatchNorm', 'SyncBN', 'SyncBatchNorm', 'InstanceNorm', 'Dropout', 'DropPath', 'DropBlock', 'MultiheadAttention')
+__all__ = ['evaluating', 'frozen_training', 'gradients']
+
+# Modules whose arithmetic is random or updates statistics in training mode. Names, because mmcv's
+# and mmengine's variants are not subclasses of torch's, and because DropPath and DropBlock exist
+# once per library.
+_NOISY = ('BatchNorm', 'SyncBN', 'SyncBatchNorm', 'InstanceNorm', 'Dropout', 'DropPath', 'DropBlock',
+          'MultiheadAttention')
 
 
 @contextlib.contextmanager
@@ -28,17 +32,20 @@ def _restored(model: nn.Module):
 
 @contextlib.contextmanager
 def _private_state(model: nn.Module):
-    """Let modules write into copies of their buffers, and put back their plain attributes and lists on exit.
+    """Let modules write into copies of their buffers; put back attributes and lists on exit.
 
-    Losses keep records there: GHM and Seesaw running counts in buffers, Dynamic R-CNN a history of overlaps in a list. Buffers
-    are swapped rather than written back, because the graph of the loss outlives this context.
+    Losses keep records there: GHM and Seesaw running counts in buffers, Dynamic R-CNN a history of
+    overlaps in a list. Buffers are swapped rather than written back, because the graph of the loss
+    outlives this context.
     """
     state = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
-    lists = [(value, list(value)) for _, attributes, _ in state for value in attributes.values() if type(value) is list]
+    lists = [(value, list(value)) for _, attributes, _ in state
+             for value in attributes.values() if type(value) is list]
     try:
         for module, _, buffers in state:
             if module.training:
-                module._buffers.update({name: buffer.clone() for name, buffer in buffers.items() if buffer is not None})
+                module._buffers.update({name: buffer.clone() for name, buffer in buffers.items()
+                                        if buffer is not None})
         yield
     finally:
         for module, attributes, buffers in state:
@@ -59,20 +66,39 @@ def evaluating(model: nn.Module):
 
 @contextlib.contextmanager
 def frozen_training(model: nn.Module):
-    """Training mode, so that heads take the branches their losses need, but without noise and without updated statistics.
+    """Training mode, so that heads take the branches their losses need, but nothing more.
 
-    Setting the flags directly rather than through ``train()`` leaves overridden ``train`` methods (frozen stages) out of it.
+    That is without noise and without updated statistics. Setting the flags directly rather than
+    through ``train()`` leaves overridden ``train`` methods (frozen stages) out of it.
     """
     with _restored(model):
         for module in model.modules():
-            module.training = not any(name in base.__name__ for base in type(module).__mro__ for name in _NOISY)
+            module.training = not any(name in base.__name__
+                                      for base in type(module).__mro__ for name in _NOISY)
         with _private_state(model):
             yield model
 
 
 @contextlib.contextmanager
+def gradients(model: nn.Module):
+    """Gradients are recorded, also within ``torch.no_grad()`` and ``torch.inference_mode()``.
+
+    Raises:
+        InputError: the model was made in inference mode, so that no gradient goes through it.
+    """
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        raise InputError('the model was built or loaded within torch.inference_mode(), which keeps '
+                         'gradients from its weights: build it outside, the attack may stay within')
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextlib.contextmanager
 def untouched_rng(device: torch.device, seed: int):
-    """A fixed seed for losses that sample (assigners, denoising queries), leaving the global generators as they were."""
+    """A fixed seed for losses that sample (assigners, denoising queries).
+
+    The global generators are left as they were.
+    """
     devices = [device] if device.type == 'cuda' else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

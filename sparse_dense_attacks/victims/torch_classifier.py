@@ -1,7 +1,7 @@
 """Plain PyTorch classifiers: any module from [0, 1] images to logits."""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -91,10 +91,32 @@ def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
     """What a classifier says about a batch, (B, K), or a clear refusal."""
     logits = model(images)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        found = f'a tensor {tuple(logits.shape)}' if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f'the model gives {found} for {len(images)} images, expected logits ({len(images)}, classes): wrap it '
-                         'in a module that returns these alone')
+        raise InputError(f'the model gives {_kind(logits)} for {len(images)} images, expected '
+                         f'logits ({len(images)}, classes): {_advice(logits)}')
+    if logits.shape[1] < 2:
+        raise InputError(f'the model gives one logit per image ({len(images)}, 1), expected those '
+                         'of at least two classes: return torch.cat([0 * z, z], 1) from a module '
+                         'around it')
     return logits
+
+
+def _kind(output: Any) -> str:
+    return f'a tensor {tuple(output.shape)}' if isinstance(output, Tensor) else type(output).__name__
+
+
+def _advice(output: Any) -> str:
+    """What to do about a model that is no classifier."""
+    entries = output if isinstance(output, list | tuple) else [output]
+    if any(isinstance(entry, dict) and 'boxes' in entry for entry in entries):
+        return ('this is a detector, and of these mmdet models are supported: give one with a batch '
+                "of its test dataloader and goal='vanish', 'mislabel', 'fabricate' or "
+                "'detector_loss'")
+    maps = output.get('out') if isinstance(output, dict) else output
+    if isinstance(maps, Tensor) and maps.ndim == 4:
+        return ('this looks like a segmenter: give TorchSegmenter(model) of '
+                'sparse_dense_attacks.victims, labels (B, height, width) and '
+                "goal='untargeted_pixels' or 'targeted_pixels'")
+    return 'wrap it in a module that returns these alone'
 
 
 def check_images(images: Tensor, region: Tensor | None, keys: list | None) -> tuple[Tensor, Tensor, list]:

@@ -346,5 +346,4 @@ def test_budget_ends_the_search_at_the_first_result_within_it():
     result = GSE(**QUICK, budget=budget)(judge, eight_bit=False)
     assert result.success_float.all() and (result.l0_pixels <= budget).all() and (result.forwards < free.forwards).any()
     strict = GSE(**QUICK, budget=1)(judge, eight_bit=False)
-    assert torch.equal(strict.success_float, strict.l0_pixels <= 1) and not strict.success_float.all()
-    assert torch.equal(strict.images[~strict.success_float], free.images[~strict.success_float]), 'nothing found is lost'
+    assert (strict.l0_pixels <= 1).all() and not strict.success_float.all()

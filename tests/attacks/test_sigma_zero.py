@@ -197,10 +197,11 @@ def test_budget_stops_an_image_at_its_first_result_within_it(unit):
     for value in (budget, budget / (35 if unit == 'pixel' else 105)):
         result = SigmaZero(steps=60, unit=unit, budget=value)(judge, eight_bit=False)
         within = getattr(free, count) <= budget
-        assert (getattr(result, count)[within] <= budget).all() and torch.equal(result.success_float, free.success_float & within)
-        assert (result.forwards[within] < 61).all() and within.sum() > 4 and len(result.forwards.unique()) > 2
-        assert torch.equal(result.images[~within], free.images[~within]) and (result.forwards[~within] == 61).all()
-        assert torch.equal(result.images[~within], free.images[~within])
+        assert (getattr(result, count) <= budget).all(), 'issue 13, kind N: never more than asked for'
+        assert (result.success_float >= (free.success_float & within)).all()
+        assert (result.forwards[within] < 61).all() and within.sum() > 4
+        assert len(result.forwards.unique()) > 2
+        assert (result.forwards[~within] == 62).all(), 'one more, to judge what is cut down'
 
 
 def test_success_that_changes_everything_counts():

@@ -203,6 +203,9 @@ def test_bad_options_are_refused(options, message):
         SparseRS(**options)
 
 
-def test_square_larger_than_the_image_is_refused():
-    with pytest.raises(InputError, match='3 x 3 pixels does not fit into image 0, 2 x 9'):
-        SparseRS(k=9, variant='patches')(batch(1, (3, 2, 9), gain=1.))
+@pytest.mark.parametrize('variant, k', [('patches', 9), ('frames', 2)])
+def test_square_or_frame_larger_than_the_image_is_as_large_as_fits(variant, k):
+    result = SparseRS(k=k, variant=variant, steps=5)(batch(1, (3, 2, 9), gain=1.))
+    assert result.short.tolist() == [True]
+    assert result.l0_pixels.item() <= (4 if variant == 'patches' else 18)
+    assert not SparseRS(k=1, variant=variant, steps=5)(batch(1, (3, 2, 9), gain=1.)).short

@@ -4,7 +4,7 @@ import itertools
 import pytest
 import torch
 
-from sparse_dense_attacks import InputError, SparsePGD
+from sparse_dense_attacks import SparsePGD
 from sparse_dense_attacks.attacks.structured_sparse_pgd import StructuredSparsePGD
 from sparse_dense_attacks.groups import Column, Patch, Pixel, Row, Shape
 from tests.helpers import Linear, Net, objective, pictures
@@ -83,16 +83,17 @@ def test_result_does_not_depend_on_the_batch(kernel):
 
 
 def test_budget_beyond_the_groups_names_the_image():
-    """Beyond those within the region it is all of them, beyond those of the image it is refused."""
+    """Then it is all of them; where no group fits the image is left alone (issue 13, kind J)."""
     region = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     region[1, :, 3:] = False  # three places for a patch
     judge = objective(Net(), pictures(2, 3, 5, 5), region=region, keys=['a.png', 'street.png'])
     with pytest.warns(RuntimeWarning, match='fewer groups may change .* 3 of street.png'):
         assert StructuredSparsePGD(k=4, steps=2, kernel=Patch())(judge).groups[1] <= 3
-    with pytest.raises(InputError, match='k = 10 groups, but image a.png has only 9'):
-        StructuredSparsePGD(k=10, kernel=Patch())(judge)
-    with pytest.raises(InputError, match='kernel has 6 x 6'):
-        StructuredSparsePGD(kernel=Patch(6, 6))(judge)
+    with pytest.warns(RuntimeWarning, match='fewer groups may change .* 9 of a.png'):
+        assert StructuredSparsePGD(k=10, steps=2, kernel=Patch())(judge).short.all()
+    with pytest.warns(RuntimeWarning, match='2 of 2 images: no group of pixels fits'):
+        result = StructuredSparsePGD(kernel=Patch(6, 6))(judge)
+    assert result.short.all() and not result.l0_pixels.any() and not result.groups.any()
 
 
 @pytest.mark.parametrize('k', [1, 0.2])

@@ -157,11 +157,16 @@ def test_cover_is_the_same_beside_padding():
     (lambda: Patch(0, 3), 'height = 0, expected'), (lambda: Patch(3, 2.5), 'width = 2.5, expected'),
     (lambda: Patch(stride=0), 'stride = 0, expected'), (lambda: Shape('hart'), "did you mean 'heart'"),
     (lambda: Shape('AB'), "unknown name 'AB'"), (lambda: Shape('A', 5), 'size = 5, expected'),
-    (lambda: Picture('/nowhere.png'), 'no file'), (lambda: KERNELS.build('rows'), "did you mean 'Row'"),
-    (lambda: Patch(5, 5).usable(torch.ones(1, 1, 4, 9, dtype=torch.bool)), '5 x 5 pixels, but the images only 4 x 9')])
+    (lambda: Picture('/nowhere.png'), 'no file'), (lambda: KERNELS.build('rows'), "did you mean 'Row'")])
 def test_bad_kernels_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_kernel_larger_than_the_images_has_no_group_in_them():
+    region = torch.ones(1, 1, 4, 9, dtype=torch.bool)
+    usable = Patch(5, 5).usable(region)
+    assert usable.numel() == 0 and Patch(5, 5).cover(region[:, 0], usable).tolist() == [36]
 
 
 def test_empty_and_broken_pictures_are_refused(tmp_path):

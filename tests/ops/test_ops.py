@@ -4,7 +4,6 @@ import itertools
 import pytest
 import torch
 
-from sparse_dense_attacks import InputError
 from sparse_dense_attacks.attacks.pgd0 import _project
 from sparse_dense_attacks.ops import (
     box_bounds,
@@ -57,9 +56,10 @@ def test_budget_beyond_the_region_is_all_of_it_and_names_the_image():
         pixel_budget(41, region_of(100, 40, 0), ['a.png', 'street.png', 'b.png'])
 
 
-def test_budget_beyond_the_image_is_refused():
-    with pytest.raises(InputError, match='k = 101 pixels, but image street.png has only 100'):
-        pixel_budget(101, region_of(0, 40), ['a.png', 'street.png'])
+def test_budget_beyond_the_image_is_all_of_it():
+    """One small image must not stop a run (issue 13, kind J)."""
+    with pytest.warns(RuntimeWarning, match='40 of street.png'):
+        assert pixel_budget(101, region_of(0, 40), ['a.png', 'street.png']).tolist() == [0, 40]
 
 
 def test_top_k_is_per_image_and_descending():

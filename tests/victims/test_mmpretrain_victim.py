@@ -129,6 +129,7 @@ def test_images_of_other_sizes_are_seen_as_if_alone(tiny):
 def test_pictures_of_a_letterbox_are_not_attacked(tiny):
     batch = make_batch([(20, 20)])
     batch['data_samples'][0].set_metainfo(dict(ori_shape=(10, 5), scale_factor=(2.0, 2.0)))
+    batch['inputs'][0][..., 10:] = 114
     region = MMPretrainClassifier(tiny).open(batch).region
     assert region[..., :20, :10].all() and region.sum() == 200
 

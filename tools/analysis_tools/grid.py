@@ -146,7 +146,7 @@ def cells(forms, objective, structure: str) -> tuple[str, str]:
         result = attack(objective, seed=0)
         counted = result.clean_correct & result.defined
         # nothing is broken with more than the budget
-        share = result.share.where(attack.answers(objective, result.images), 0)
+        share = result.share
         parted = question == 'budget' and result.parts.any()
         broken = share if parted else result.success.double()
         text = f'{broken[counted].mean():.2f}'

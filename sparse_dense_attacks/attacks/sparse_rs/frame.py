@@ -2,7 +2,6 @@
 import torch
 from torch import Tensor
 
-from ...errors import InputError
 from ...objectives.base import Restricted
 from ..rng import ImageRNG
 from .paint import paint_square, rectangle
@@ -17,10 +16,6 @@ class FrameSearch:
     def __init__(self, attack, objective: Restricted, rng: ImageRNG):
         self.attack, self.rng = attack, rng
         self.x = objective.images
-        for key, (height, width) in zip(objective.keys, rng.sizes, strict=True):
-            if attack.k > (min(height, width) + 1) // 2:
-                raise InputError(f'SparseRS: k = {attack.k}: so wide a frame does not fit '
-                                 f'into image {key} of {height} x {width} pixels')
         inner = torch.tensor(rng.sizes, device=self.x.device).view(-1, 2) - 2 * attack.k
         corner = torch.full_like(inner, attack.k)
         self.mask = objective.region & ~rectangle(corner, inner, self.x)

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import InputError
 from ...objectives.base import Restricted
 from ..rng import ImageRNG
 from .paint import another, flipped, square
@@ -47,15 +46,9 @@ class PatchSearch:
         return (first + attack.steps) // 2
 
     def _sizes(self, objective: Restricted) -> list[int]:
-        """The side of each image's square: the whole part of the root of k, and of a share at most what fits."""
+        """The side of each image's square: the whole part of the root of k, at most what fits."""
         sizes = [isqrt(k) for k in self.attack.budget(objective)[0].tolist()]
-        if not isinstance(self.attack.k, int):
-            sizes = [min(size, *extent) for size, extent in zip(sizes, self.rng.sizes, strict=True)]
-        for size, extent, key in zip(sizes, self.rng.sizes, objective.keys, strict=True):
-            if size > min(extent):
-                raise InputError(f'SparseRS: a square of {size} x {size} pixels does not fit '
-                                 f'into image {key}, {extent[0]} x {extent[1]}')
-        return sizes
+        return [min(size, *extent) for size, extent in zip(sizes, self.rng.sizes, strict=True)]
 
     def _first_patch(self, everyone: Tensor) -> Tensor:
         """(B, C, S, S): 1000 squares of one colour each, on black."""

@@ -1,5 +1,6 @@
 """The search of Sparse-RS (arXiv 2006.12834)."""
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any, Protocol
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 from ...checks import check_choice, check_number
 from ...errors import InputError
 from ...groups import Kernel, Pixel
-from ...objectives.base import Restricted
+from ...objectives.base import AnyObjective, Restricted
+from ...ops.neighbourhood import image_extent
 from ...registry import ATTACKS, KERNELS, Config
 from ...types import Verdict
 from ..base import BudgetAttack
@@ -85,6 +87,15 @@ class SparseRS(BudgetAttack):
         if self.variant == 'frames' and not isinstance(self.k, int):
             raise InputError(f'SparseRS: k = {self.k}, '
                              'expected the width of the frame in pixels (int)')
+
+    def too_small(self, objective: AnyObjective) -> Tensor:
+        short = super().too_small(objective)
+        if self.variant == 'l0' or not isinstance(self.k, int):
+            return short
+        # the side of the square, or what the frame takes of the shorter side
+        needed = isqrt(self.k) if self.variant == 'patches' else 2 * self.k - 1
+        side = torch.minimum(*image_extent(objective.region))
+        return (side < needed) & (side > 0)
 
     @property
     def alpha(self) -> float:

@@ -3,10 +3,10 @@ import dataclasses
 import math
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from ...objectives.divergence import DIVERGENCES
 from ...registry import ATTACKS, GOALS, nearest
 from ...results import describe
 from ...threat_model import ThreatModel
+from ...victims import unwrapped
 from ..attacker import Attacker
 
 __all__ = ['AdversarialTrainingHook']
@@ -73,7 +74,7 @@ class AdversarialTrainingHook(Hook):
         self.threat = ThreatModel.build(threat, older, 'AdversarialTrainingHook')
 
     def before_train(self, runner) -> None:
-        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.model: Any = unwrapped(runner.model)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise InputError('AdversarialTrainingHook: the model has no parameter to train (requires_grad is False everywhere)')
         classes = runner.train_dataloader.dataset.metainfo.get('classes')
