@@ -1,5 +1,5 @@
 """Attacks without a config: one call on a model and a batch of images."""
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .attacks import Attack
 from .attacks.base import warn_if_random
-from .checks import check_task
+from .checks import check_task, check_value, is_count, shown
 from .errors import InputError
 from .objectives import Untargeted
 from .registry import ATTACKS, GOALS, Config
@@ -20,24 +20,31 @@ from .victims.context import gradients
 __all__ = ['attack']
 
 
-def attack(model, images, labels: Tensor | None = None, attack: Attack | Config = 'sigma_zero', *, goal=None,
-           threat: ThreatModel | dict | None = None, batch_size: int | None = None, keys: list | None = None,
-           region: Tensor | None = None, targets: Tensor | None = None, seed: int | None = None, eight_bit: bool | None = None,
+def attack(model, images, labels: Tensor | None = None, attack: Attack | Config = 'sigma_zero', *,
+           goal=None, threat: ThreatModel | dict | None = None, batch_size: int | None = None,
+           keys: list | None = None, region: Tensor | None = None, targets: Tensor | None = None,
+           seed: int | None = None, eight_bit: bool | None = None,
            max_forwards: int | None = None, where=None, rechecks: int | None = None,
            **options) -> AttackResult:
     """Attack a batch.
 
     Args:
-        model: a module from [0, 1] images to logits, a victim, or a model of mmdet, mmseg or mmpretrain.
-        images: (B, C, H, W) float in [0, 1]; for the OpenMMLab libraries a batch of their own test dataloader.
-        labels: (B,) int64 class indices, or whatever the victim's ``open`` takes; None for OpenMMLab batches, which hold them.
-        attack: an attack, its name (``'sigma_zero'``, ``'SparsePGD'``) with its ``options``, or a config dict.
+        model: a module from [0, 1] images to logits, a victim, or a model of mmdet, mmseg or
+            mmpretrain, bare or in a wrapper (DataParallel, torch.compile and the like).
+        images: (B, C, H, W) float in [0, 1]; for the OpenMMLab libraries a batch of their own test
+            dataloader.
+        labels: (B,) int64 class indices, or whatever the victim's ``open`` takes; None for
+            OpenMMLab batches, which hold them.
+        attack: an attack, its name (``'sigma_zero'``, ``'SparsePGD'``) with its ``options``, or a
+            config dict.
         goal: a goal, its name or config; any wrong class by default.
-        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields.
-        batch_size: images attacked together, 128 by default; no result depends on it. An OpenMMLab batch stays whole.
+        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of
+            its fields.
+        batch_size: images attacked together, 128 by default; no result depends on it. An OpenMMLab
+            batch stays whole.
         keys: one id per image; positions by default, an OpenMMLab batch has its own.
-        region: (B, 1, H, W) bool, pixels that may change; all by default. H and W of an OpenMMLab batch are those of its largest
-            image.
+        region: (B, 1, H, W) bool, pixels that may change; all by default. H and W of an OpenMMLab
+            batch are those of its largest image.
         targets: (B,) int64, the classes a targeted goal has to reach.
         seed, eight_bit, max_forwards, where, rechecks: single fields of the threat model, in place
             of ``threat``.
@@ -56,13 +63,19 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
         ([True, True, True, True], True)
     """
     if options and not isinstance(attack, str | dict):
-        raise InputError(f'options {", ".join(options)} belong to an attack given by name; this one is built already')
-    attack, goal = ATTACKS.build(attack, **options), GOALS.build(goal or Untargeted())
+        raise InputError(f'options {", ".join(options)} belong to an attack given by name; this one '
+                         'is built already')
+    goal = Untargeted() if goal is None else goal
+    for name, value in (('attack', attack), ('goal', goal)):
+        check_value(name, value)
+    attack, goal = ATTACKS.build(attack, **options), GOALS.build(goal)
     fields = _given(seed=seed, eight_bit=eight_bit, max_forwards=max_forwards, where=where,
                     rechecks=rechecks)
     threat = ThreatModel.build(threat, fields, 'attack()')
     victim = _victim(model)
     check_task(goal, victim.task)
+    if keys is not None and not isinstance(keys, Sequence):
+        raise InputError(f'keys: expected one id per image, found {_found(keys)}')
     keys = None if keys is None else list(keys)
     given = _given(labels=labels, region=region, targets=targets, keys=keys, batch_size=batch_size)
     _check(victim, images, given)
@@ -101,15 +114,16 @@ def _check(victim: Victim, images, given: dict) -> None:
     for argument, value in given.items():
         if argument not in (*victim.takes, 'batch_size' if tensors else 'region'):
             raise InputError(f'{argument}: {name} has no use for it, so leave it out')
-        if argument == 'batch_size' and (not isinstance(value, int) or value < 1):
-            raise InputError(f'batch_size = {value!r}, expected an int >= 1')
+        if argument == 'batch_size' and not is_count(value):
+            raise InputError(f'batch_size = {shown(value)}, expected an int >= 1')
         if argument == 'keys' and len(value) != len(images):
             raise InputError(f'keys: expected one id per image ({len(images)}), found {_found(value)}')
         if argument == 'region' and not isinstance(value, Tensor):
             raise InputError(f'region: expected a bool tensor, found {_found(value)}')
         if argument in ('labels', 'region', 'targets') and tensors and (
                 not isinstance(value, Tensor) or value.shape[:1] != images.shape[:1]):
-            raise InputError(f'{argument}: expected a tensor with one entry per image ({len(images)}), found {_found(value)}')
+            raise InputError(f'{argument}: expected a tensor with one entry per image '
+                             f'({len(images)}), found {_found(value)}')
 
 
 def _found(value) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path, PurePath
 from .errors import InputError
 from .registry import GOALS, nearest
 
-__all__ = ['check_budget', 'check_choice', 'check_flag', 'check_int', 'check_names', 'check_number',
-           'check_numbers', 'check_path', 'check_range', 'check_task', 'check_text', 'class_index',
-           'files_for', 'shown']
+__all__ = ['check_budget', 'check_choice', 'check_config', 'check_flag', 'check_int',
+           'check_mapping', 'check_names', 'check_number', 'check_numbers', 'check_path',
+           'check_range', 'check_task', 'check_text', 'check_value', 'class_index', 'files_for',
+           'is_count', 'shown']
 
 INFINITE = float('inf')
 LARGEST = 2 ** 63  # no int reaches it: torch counts in 64 bits
@@ -82,6 +83,24 @@ def check_path(owner, name: str) -> None:
         _refuse(owner, name, 'the path of a file or folder')
 
 
+def check_config(owner, name: str) -> None:
+    """An attribute must be what a registry builds from: a name, a dict with a type, or an object."""
+    check_value(name, getattr(owner, name), type(owner).__name__)
+
+
+def check_value(name: str, value, who: str = '') -> None:
+    """The same for a value that is no attribute."""
+    if value is None or isinstance(value, int | float | list | tuple | set) or value == {}:
+        raise InputError(f'{who}{": " if who else ""}{name} = {shown(value)}, expected a name, a '
+                         'dict with a type, or a finished object')
+
+
+def check_mapping(owner, name: str) -> None:
+    """An attribute must be a dict."""
+    if not isinstance(getattr(owner, name), Mapping):
+        _refuse(owner, name, 'a dict')
+
+
 def check_names(owner, name: str, indices: bool = False) -> None:
     """An attribute must be a list or tuple of strings that is not empty.
 
@@ -110,6 +129,11 @@ def check_budget(owner, name: str, per_image: bool = False) -> None:
     elif not (_is_int(value) and value >= 1
               or isinstance(value, float) and _is_within(value, 0, 1, False, False)):
         _refuse(owner, name, 'a count (int >= 1) or a share of the region (0 < float < 1)')
+
+
+def is_count(value) -> bool:
+    """Whether a value is an int of at least 1."""
+    return _is_int(value) and value >= 1
 
 
 def shown(value) -> str:

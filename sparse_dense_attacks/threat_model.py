@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .checks import check_choice, check_flag, check_int
+from .checks import check_choice, check_flag, check_int, shown
 from .errors import InputError
 from .registry import Config, nearest
 from .victims.where import Where
@@ -50,8 +50,8 @@ class ThreatModel:
         object.__setattr__(self, 'where', Where.build(self.where))
 
     @classmethod
-    def build(cls, cfg: 'ThreatModel | Mapping | None' = None, older: Mapping[str, Any] | None = None,
-              who: str = 'threat') -> 'ThreatModel':
+    def build(cls, cfg: 'ThreatModel | Mapping | None' = None,
+              older: Mapping[str, Any] | None = None, who: str = 'threat') -> 'ThreatModel':
         """From a config's ``threat``, and from single fields as configs gave them before there was one.
 
         Args:
@@ -69,14 +69,16 @@ class ThreatModel:
         if isinstance(cfg, cls):
             cfg = {field.name: getattr(cfg, field.name) for field in dataclasses.fields(cls)}
         if not isinstance(cfg, Mapping | None):
-            raise InputError(f'threat = {cfg!r}, expected a dict such as dict(seed=1, where="inside")')
+            raise InputError(f'threat = {shown(cfg)}, expected a dict such as '
+                             'dict(seed=1, where="inside")')
         cfg, older = dict(cfg or {}), dict(older or {})
         valid = [field.name for field in dataclasses.fields(cls)]
         for name, value in older.items():
             if name not in valid:
                 raise InputError(f"{who} has no argument '{name}': {nearest(name, valid)}")
-            if cfg.get(name, value) != value:
-                raise InputError(f'{name} = {value!r} beside threat.{name} = {cfg[name]!r}: they disagree, so leave one out')
+            if name in cfg and cfg[name] != value:
+                raise InputError(f'{name} = {value!r} beside threat.{name} = {cfg[name]!r}: they '
+                                 'disagree, so leave one out')
         for name in cfg:
             if name not in valid:
                 raise InputError(f"threat has no field '{name}': {nearest(name, valid)}")

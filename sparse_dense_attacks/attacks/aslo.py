@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_flag, check_number, check_range
+from ..checks import check_choice, check_config, check_flag, check_number, check_range
 from ..errors import InputError
 from ..objectives.base import AnyObjective, Restricted
 from ..ops.smooth_l0 import smooth_l0
@@ -138,6 +138,7 @@ class ASLOAddOn(Feedback, Attack):
     lam_range: tuple[float, float] = field(default=(1e-6, 1e3), kw_only=True)
 
     def __post_init__(self):
+        check_config(self, 'base')
         object.__setattr__(self, 'base', ATTACKS.build(self.base))
         if not isinstance(self.base, Attack):
             raise InputError(f'ASLOAddOn: base = {self.base!r}, '

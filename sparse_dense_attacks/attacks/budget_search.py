@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import check_config, check_int
 from ..errors import InputError
 from ..objectives.base import AnyObjective, Restricted
 from ..ops import changed_pixels
@@ -37,6 +37,7 @@ class BudgetSearch(Attack):
     searches: int = 8
 
     def __post_init__(self):
+        check_config(self, 'base')
         object.__setattr__(self, 'base', ATTACKS.build(self.base))
         if not isinstance(self.base, BudgetAttack):
             raise InputError(f'BudgetSearch: base = {self.base!r}, '

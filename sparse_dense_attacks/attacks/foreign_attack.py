@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import check_flag
+from ..checks import check_flag, check_mapping, shown
 from ..errors import InputError
 from ..objectives.base import Restricted
 from ..registry import ATTACKS
@@ -57,9 +57,10 @@ class ForeignAttack(Attack):
                 raise InputError(f"ForeignAttack: importing '{self.function}' failed: "
                                  f'{error.value}') from error
         if not callable(function):
-            raise InputError(f'ForeignAttack: {self.function!r} is no function '
-                             'that can be imported')
+            raise InputError(f'ForeignAttack: function = {shown(self.function)}: no function that '
+                             'can be imported')
         object.__setattr__(self, 'function', function)
+        check_mapping(self, 'options')
         check_flag(self, 'batched')
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:

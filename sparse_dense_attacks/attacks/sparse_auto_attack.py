@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checks import check_int
+from ..checks import check_config, check_int
 from ..groups import Kernel, Pixel
 from ..objectives.base import Restricted
 from ..registry import ATTACKS, KERNELS, Config
@@ -41,6 +41,7 @@ class SparseAutoAttack(BudgetAttack):
     def __post_init__(self):
         super().__post_init__()
         check_int(self, 'queries')
+        check_config(self, 'kernel')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
 
     @property

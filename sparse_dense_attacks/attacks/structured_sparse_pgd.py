@@ -1,6 +1,7 @@
 """Sparse-PGD on groups of pixels (Zhong & Liu, arXiv 2405.05075)."""
 from dataclasses import dataclass
 
+from ..checks import check_config
 from ..groups import Kernel, Row
 from ..registry import ATTACKS, KERNELS, Config
 from .sparse_pgd import SparsePGD
@@ -35,4 +36,5 @@ class StructuredSparsePGD(SparsePGD):
 
     def __post_init__(self):
         super().__post_init__()
+        check_config(self, 'kernel')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))

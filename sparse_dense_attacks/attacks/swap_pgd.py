@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_number, check_numbers
+from ..checks import check_config, check_number, check_numbers
 from ..groups import Kernel, Pixel
 from ..objectives.base import Restricted
 from ..ops import box_bounds, gradient, largest
@@ -69,6 +69,7 @@ class SwapPGD(BudgetAttack):
         check_number(self, 'exchange', 0, 1, low_ok=True, high_ok=True)
         check_number(self, 'reach')
         object.__setattr__(self, 'noise', tuple(self.noise))
+        check_config(self, 'kernel')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:

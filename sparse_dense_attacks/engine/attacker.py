@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..attacks import Attack
 from ..attacks.base import warn_if_random
-from ..checks import check_task, files_for
+from ..checks import check_config, check_task, files_for, shown
 from ..errors import InputError
 from ..objectives import Targeted, TargetedPixels
 from ..registry import ATTACKS, GOALS, Config
@@ -58,6 +58,8 @@ class Attacker:
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
+        check_config(self, 'attack')
+        check_config(self, 'goal')
         object.__setattr__(self, 'attack', ATTACKS.build(self.attack))
         object.__setattr__(self, 'goal', GOALS.build(self.goal))
         check_task(self.goal, self.victim.task)
@@ -104,6 +106,8 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: Thr
     Args:
         victim: arguments of the victim class beside those that the data set decides.
     """
+    if not isinstance(victim, dict | None):
+        raise InputError(f'victim = {shown(victim)}, expected a dict of arguments of the victim')
     trace_content(dataset)
     attacker = Attacker.of_model(runner.model, attack, goal, threat, **victim_options(dataset) | (victim or {}))
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..checks import check_path
+from ..checks import check_int, check_path
 from ..errors import InputError
 from ..registry import KERNELS
 from .pattern import Pattern
@@ -29,6 +29,7 @@ class Picture(Pattern):
     stride: int = 1
 
     def __post_init__(self):
+        check_int(self, 'stride')
         check_path(self, 'path')
         if not Path(self.path).is_file():
             raise InputError(f"Picture: there is no file '{self.path}'; give the path of a PNG")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice
+from ..checks import check_choice, check_names, shown
 from ..errors import InputError
 from .context import evaluating
 from .geometry import Geometry, geometry_of
@@ -97,8 +97,16 @@ class Victim(Protocol):
         return None
 
     def check(self) -> None:
-        """Refuse a ``reference`` that is neither 'truth' nor 'prediction'."""
+        """Refuse a ``model`` that is no module, and a ``reference`` that is no such word."""
+        if not isinstance(self.model, nn.Module):
+            raise InputError(f'{type(self).__name__}: model = {shown(self.model)}, expected a '
+                             'torch.nn.Module')
         check_choice(self, 'reference', ('truth', 'prediction'))
+
+    def check_classes(self, classes) -> None:
+        """Refuse names of classes that are none; nothing or an empty list leaves them unknown."""
+        if classes is not None and classes not in ([], ()):
+            check_names(self, 'classes')
 
     def session(self) -> AbstractContextManager:
         """Context in which the model is in evaluation mode and frozen; all is put back on exit."""

@@ -37,6 +37,7 @@ from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..checks import check_flag, check_int, check_number
 from ..errors import InputError
 from ..registry import VICTIMS
 from ..types import Boxes
@@ -73,8 +74,11 @@ class MMDetDetector(Victim):
 
     def __post_init__(self):
         self.check()
-        if not 0 <= self.reference_thr < 1:
-            raise InputError(f'reference_thr = {self.reference_thr}, expected at least 0 and less than 1')
+        self.check_classes(self.classes)
+        check_flag(self, 'boxes_follow_resize')
+        check_int(self, 'loss_seed', low=None)
+        check_number(self, 'reference_thr', 0, 1, low_ok=True)
+        check_flag(self, 'use_masks')
 
     @property
     def num_classes(self) -> int | None:

@@ -14,6 +14,7 @@ from mmseg.models.segmentors import BaseSegmentor, DepthEstimator, EncoderDecode
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from ..checks import check_int
 from ..errors import InputError
 from ..registry import VICTIMS
 from .base import Geometry, Scene, Victim, by_size, sample_key, stack_inputs
@@ -45,6 +46,9 @@ class MMSegSegmenter(Victim):
 
     def __post_init__(self):
         self.check()
+        self.check_classes(self.classes)
+        if self.ignore_index is not None:
+            check_int(self, 'ignore_index', low=None)
         name = type(self.model).__name__
         if not isinstance(self.model, EncoderDecoder | MultimodalEncoderDecoder) or isinstance(self.model, DepthEstimator):
             raise InputError(f'{name} gives no class logits for pixels; expected an EncoderDecoder of mmseg or a subclass, '

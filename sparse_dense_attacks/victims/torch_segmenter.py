@@ -62,6 +62,7 @@ class TorchSegmenter(Victim):
 
     def __post_init__(self):
         self.check()
+        self.check_classes(self.classes)
 
     def open(self, batch: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
              ignore_index: int = 255) -> TorchSegmentationScene:

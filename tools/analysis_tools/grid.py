@@ -145,10 +145,8 @@ def cells(forms, objective, structure: str) -> tuple[str, str]:
     for question, attack in zip(('budget', 'minimum'), forms, strict=True):
         result = attack(objective, seed=0)
         counted = result.clean_correct & result.defined
-        # nothing is broken with more than the budget
-        share = result.share
         parted = question == 'budget' and result.parts.any()
-        broken = share if parted else result.success.double()
+        broken = result.share if parted else result.success.double()
         text = f'{broken[counted].mean():.2f}'
         counts = result.l0_pixels if structure == 'pixels' else result.groups
         sizes = counts[counted & result.success]

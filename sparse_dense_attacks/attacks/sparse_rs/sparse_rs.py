@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ...checks import check_choice, check_number
+from ...checks import check_choice, check_config, check_number
 from ...errors import InputError
 from ...groups import Kernel, Pixel
 from ...objectives.base import AnyObjective, Restricted
@@ -80,6 +80,7 @@ class SparseRS(BudgetAttack):
         check_choice(self, 'loss', ('margin', 'ce'))
         if self.alpha_init is not None:
             check_number(self, 'alpha_init')
+        check_config(self, 'kernel')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
         if self.variant != 'l0' and self.kernel != Pixel():
             raise InputError(f"SparseRS: variant '{self.variant}' takes no kernel; "

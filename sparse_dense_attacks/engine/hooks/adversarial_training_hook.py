@@ -11,9 +11,10 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ...attacks import Attack, BudgetAttack
+from ...checks import check_choice, check_config, check_int, check_mapping, check_number
 from ...errors import InputError
 from ...objectives.divergence import DIVERGENCES
-from ...registry import ATTACKS, GOALS, nearest
+from ...registry import ATTACKS, GOALS
 from ...results import describe
 from ...threat_model import ThreatModel
 from ...victims import unwrapped
@@ -61,16 +62,23 @@ class AdversarialTrainingHook(Hook):
 
     def __init__(self, attack, goal, loss: str = 'sAT', weight: float = 3.0, ratio: float = 1.0, warmup: int = 0,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None, **older):
-        if loss not in LOSSES:
-            raise InputError(f"AdversarialTrainingHook: loss = '{loss}'; {nearest(loss, LOSSES)}")
-        if not 0 < ratio <= 1 or not weight > 0 or warmup < 0:
-            raise InputError(f'AdversarialTrainingHook: ratio = {ratio}, weight = {weight}, warmup = {warmup}; expected a share '
-                             'above 0, a number above 0 and a number of iterations')
-        attacks = attack if isinstance(attack, Sequence) and not isinstance(attack, str) else [attack]
-        self.attacks: list[Attack] = [ATTACKS.build(one) for one in attacks]
+        self.goal, self.victim = goal, {} if victim is None else victim
+        self.loss, self.weight = loss, weight
+        self.ratio, self.warmup = ratio, warmup
+        check_config(self, 'goal')
+        self.goal = GOALS.build(goal)
+        check_choice(self, 'loss', LOSSES)
+        check_number(self, 'weight')
+        check_number(self, 'ratio', 0, 1, high_ok=True)
+        check_int(self, 'warmup', low=0)
+        check_mapping(self, 'victim')
+        listed = isinstance(attack, Sequence) and not isinstance(attack, str) and len(attack) > 0
+        self.attacks: list[Any] = list(attack) if listed else [attack]
+        for one in self.attacks:
+            self.attack = one
+            check_config(self, 'attack')
+        self.attacks = [ATTACKS.build(one) for one in self.attacks]
         self.attackers: list[Attacker] = []  # from the start of the training on
-        self.goal, self.loss, self.weight = goal, loss, weight
-        self.ratio, self.warmup, self.victim = ratio, warmup, victim or {}
         self.threat = ThreatModel.build(threat, older, 'AdversarialTrainingHook')
 
     def before_train(self, runner) -> None:

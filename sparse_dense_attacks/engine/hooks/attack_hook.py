@@ -5,6 +5,8 @@ import statistics
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ...checks import check_config, check_mapping
+from ...registry import ATTACKS, GOALS
 from ...threat_model import ThreatModel
 from ..attacker import attacker_for
 
@@ -30,7 +32,12 @@ class AttackHook(Hook):
     priority = 'VERY_LOW'  # after IterTimerHook has started its clock
 
     def __init__(self, attack, goal, threat: ThreatModel | dict | None = None, victim: dict | None = None, **older):
-        self.attack, self.goal, self.victim = attack, goal, victim
+        self.attack, self.goal = attack, goal
+        self.victim = {} if victim is None else victim
+        check_config(self, 'attack')
+        check_config(self, 'goal')
+        check_mapping(self, 'victim')
+        self.attack, self.goal = ATTACKS.build(attack), GOALS.build(goal)
         self.threat = ThreatModel.build(threat, older, 'AttackHook')
 
     def before_test(self, runner) -> None:

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS, VISUALIZERS
 from mmengine.structures import PixelData
 from PIL import Image, ImageDraw, ImageFont
 
+from ...checks import check_int, check_number
 from ...results import file_name
 from ...victims.base import sample_key
 from ..data import to_picture
@@ -34,7 +35,11 @@ class AttackVisualizationHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self, images: int = 8, score_thr: float = 0.3, width: int = 480):
-        self.images, self.score_thr, self.width = images, score_thr, width
+        self.images, self.score_thr = images, score_thr
+        self.width = width
+        check_int(self, 'images', low=0)
+        check_number(self, 'score_thr', 0, 1, low_ok=True, high_ok=True)
+        check_int(self, 'width')
         self.drawn = 0
 
     def before_test(self, runner) -> None:
