@@ -91,7 +91,7 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
         if not victim.takes:
             return run(victim.open(images).restricted(region), True)
         keys, batch_size = given.pop('keys', range(len(images))), given.pop('batch_size', 128)
-        parts = []
+        parts: list[AttackResult] = []
         for rows in torch.arange(len(images)).split(batch_size):
             part = {name: value[rows] for name, value in given.items()}
             scene = victim.open(images[rows], **part, keys=[keys[r] for r in rows])

@@ -148,10 +148,11 @@ class ContentTracer:
                     down[:, None].repeat(width, 1), across[None].repeat(height, 0))
         try:
             with _own_draws():
-                shown = [self._shown(picture, shape) for picture in pictures]
+                seen = [self._shown(picture, shape) for picture in pictures]
         except Exception:  # whatever a user's transform raises on a picture without a file
             return None
-        if any(one is None for one in shown):
+        shown = [one for one in seen if one is not None]
+        if len(shown) < len(seen):
             return None
         black, white = shown[:2]
         down, across = shown[2:]
