@@ -1,5 +1,6 @@
 """Where pixels may change, and photos without labels: masks with known answers, runs on the embedded demo."""
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ pytest.importorskip('mmdet', reason='the runs attack an mmdet detector', exc_typ
 from mmdet.structures import DetDataSample
 
 from sparse_dense_attacks import InputError
+from sparse_dense_attacks.checks import files_for
 from sparse_dense_attacks.cli.attack import attack_from_command_line, prepare
 from sparse_dense_attacks.cli.common import main
 from sparse_dense_attacks.cli.configs import load_config
+from sparse_dense_attacks.demo.dataset import DemoScenes
 from sparse_dense_attacks.engine import Where
 from sparse_dense_attacks.engine.photos import use_photos
 from sparse_dense_attacks.victims.base import Scene
@@ -125,6 +128,72 @@ def test_classes_are_found_by_name_or_index():
             Where('inside', classes=[name])(fake)
 
 
+# Files that fit
+
+@pytest.mark.parametrize('files, expected', [
+    (['seq1/0001.png', 'seq2/0001.png'], ['seq1/0001.png', 'seq2/0001.png']),
+    (['seq1/0001.png', '0001.png'], ['seq1/0001.png', '0001.png']),
+    (['train/seq1/0001.png', 'seq2/0001.png'], ['train/seq1/0001.png', 'seq2/0001.png'])])
+def test_masks_are_found_by_relative_path_first(tmp_path, files, expected):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_mask(tmp_path, np.ones((4, 6)), name)
+    images = ['/data/train/seq1/0001.jpg', '/data/train/seq2/0001.jpg']
+    assert files_for(tmp_path, images, 'mask') == [tmp_path / name for name in expected]
+
+
+@pytest.mark.parametrize('images', [
+    ['/data/seq1/0001.png', '/data/seq2/0001.png'], ['seq1/0001.jpg', 'seq1/0001.png'],
+    ['0001.png', 'b/0001.png']])
+def test_a_name_that_fits_two_images_is_refused(tmp_path, images):
+    write_mask(tmp_path, np.ones((4, 6)), '0001.png')
+    with pytest.raises(InputError, match=f"fits two images, '{images[0]}' and '{images[1]}'"):
+        files_for(tmp_path, images, 'where: mask')
+
+
+def test_one_batch_of_images_of_one_name_is_refused(tmp_path):
+    write_mask(tmp_path, np.ones((4, 6)), '0001.png')
+    pair = scene()
+    pair.region = pair.region.repeat(2, 1, 1, 1)
+    pair.geometry = tuple(scene(sample(f'{folder}/0001.png')).geometry[0] for folder in 'ab')
+    with pytest.raises(InputError, match='fits two images'):
+        Where(str(tmp_path))(pair)
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P'])
+def test_transparent_is_black(tmp_path, mode):
+    """White everywhere, but opaque in a stroke only."""
+    stroke = np.zeros((4, 6), np.uint8)
+    stroke[1, 2:4] = 255
+    if mode == 'P':
+        image = Image.fromarray(np.uint8(stroke > 0), 'P')
+        image.putpalette([255] * 768)
+        image.save(tmp_path / 'street.png', transparency=0)
+    else:
+        white = Image.new(mode[:-1], (6, 4), 'white')
+        white.putalpha(Image.fromarray(stroke))
+        white.save(tmp_path / 'street.png')
+    found = Where(str(tmp_path))(scene())
+    assert found.sum() == 8 and found[0, 0, 2:4, 4:8].all()
+
+
+def test_deep_masks_are_read(tmp_path):
+    mask = np.zeros((4, 6), np.uint16)
+    mask[0, 0], mask[3, 5] = 1, 65535
+    Image.fromarray(mask).save(tmp_path / 'street.png')
+    assert Where(str(tmp_path))(scene()).sum() == 8
+
+
+@pytest.mark.parametrize('place', ['inside', 'outside'])
+def test_ignored_regions_are_neither_inside_nor_outside(place):
+    fake = scene()
+    thing, crowd = (torch.zeros(1, 1, 10, 16, dtype=torch.bool) for _ in range(2))
+    thing[..., :4, :4], crowd[..., 2:6, :] = True, True
+    fake.objects, fake.ignored = lambda classes: thing, lambda: crowd
+    expected = {'inside': thing & ~crowd, 'outside': ~thing & ~crowd}[place]
+    assert torch.equal(Where(place)(fake), expected)
+
+
 # Runs
 
 def run(work_dir, *options, extra=()):
@@ -215,3 +284,51 @@ def test_photos_take_pipeline_and_classes_of_the_test_set(wrapped):
 def test_the_photo_option_is_parsed_before_anything_is_built(tmp_path):
     with pytest.raises(InputError, match='no folder'):
         prepare([CONFIG, '--work-dir', str(tmp_path), '--images', str(tmp_path / 'none')])
+
+
+def scenes_with(tmp_path, key, count=3):
+    """The demo's annotations, of each scene one object marked."""
+    annotations = json.loads((ROOT / 'data/demo_scenes/annotations/instances_val.json').read_text())
+    kept = annotations['images'][:count]
+    marked = {}
+    for entry in annotations['annotations']:
+        if marked.setdefault(entry['image_id'], entry['id']) == entry['id']:
+            entry[key] = 1
+    path = tmp_path / 'marked.json'
+    path.write_text(json.dumps(annotations))
+    crowds = {str(entry['image_id']): entry['bbox'] for entry in annotations['annotations']
+              if entry.get(key)}
+    return path, {str(image['id']): crowds[str(image['id'])] for image in kept}
+
+
+@pytest.mark.parametrize('place', ['inside', 'outside'])
+def test_no_pixel_of_a_crowd_changes(tmp_path, monkeypatch, place):
+    path, crowds = scenes_with(tmp_path, 'iscrowd')
+    config = tmp_path / 'crowds.py'
+    config.write_text(f"""
+_base_ = {CONFIG!r}
+test_dataloader = dict(dataset=dict(
+    _delete_=True, type='CocoDataset', ann_file={str(path)!r}, test_mode=True,
+    metainfo=dict(classes={DemoScenes.METAINFO['classes']!r}),
+    data_prefix=dict(img={str(ROOT / 'data/demo_scenes/val')!r}),
+    pipeline={{{{_base_.test_dataloader.dataset.pipeline}}}}))
+test_evaluator = dict(_delete_=True, type='CocoMetric', ann_file={str(path)!r}, metric='bbox')
+""")
+    monkeypatch.setattr(sys.modules[__name__], 'CONFIG', str(config))
+    for record in run(tmp_path / 'run', f'threat.where={place}', 'attack.early_stop=False'):
+        x, y, w, h = crowds[record['key']]
+        found = changed(tmp_path / 'run', record)
+        assert found.any() and not found[round(y):round(y + h), round(x):round(x + w)].any()
+
+
+def test_masks_that_fit_two_images_end_the_run_before_its_first_image(tmp_path):
+    for folder in ('seq1', 'seq2'):
+        (tmp_path / 'photos' / folder).mkdir(parents=True)
+        source = sorted((ROOT / 'data/demo_scenes/val').glob('*.png'))[0]
+        (tmp_path / 'photos' / folder / '0001.png').write_bytes(source.read_bytes())
+    (tmp_path / 'masks').mkdir()
+    write_mask(tmp_path / 'masks', np.ones((128, 160)), '0001.png')
+    with pytest.raises(InputError, match='fits two images'):
+        run(tmp_path / 'run', f"threat.where={tmp_path / 'masks'}",
+            extra=('--images', str(tmp_path / 'photos')))
+    assert not (tmp_path / 'run/records.jsonl').exists()
