@@ -63,8 +63,8 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
         ([True, True, True, True], True)
     """
     if options and not isinstance(attack, str | dict):
-        raise InputError(f'options {", ".join(options)} belong to an attack given by name; this one '
-                         'is built already')
+        raise InputError(f'options {", ".join(options)} belong to an attack given by name; this '
+                         'one is built already')
     goal = Untargeted() if goal is None else goal
     for name, value in (('attack', attack), ('goal', goal)):
         check_value(name, value)
@@ -109,7 +109,8 @@ def _check(victim: Victim, images, given: dict) -> None:
     name, tensors = type(victim).__name__, bool(victim.takes)
     fits = isinstance(images, Tensor) and images.ndim == 4 if tensors else isinstance(images, dict)
     if not fits:
-        expected = 'a tensor (B, C, H, W)' if tensors else "a batch (dict) of its library's test dataloader"
+        expected = "a batch (dict) of its library's test dataloader"
+        expected = 'a tensor (B, C, H, W)' if tensors else expected
         raise InputError(f'images: {name} takes {expected}, found {_found(images)}')
     for argument, value in given.items():
         if argument not in (*victim.takes, 'batch_size' if tensors else 'region'):
@@ -117,7 +118,8 @@ def _check(victim: Victim, images, given: dict) -> None:
         if argument == 'batch_size' and not is_count(value):
             raise InputError(f'batch_size = {shown(value)}, expected an int >= 1')
         if argument == 'keys' and len(value) != len(images):
-            raise InputError(f'keys: expected one id per image ({len(images)}), found {_found(value)}')
+            raise InputError(f'keys: expected one id per image ({len(images)}), found '
+                             f'{_found(value)}')
         if argument == 'region' and not isinstance(value, Tensor):
             raise InputError(f'region: expected a bool tensor, found {_found(value)}')
         if argument in ('labels', 'region', 'targets') and tensors and (
@@ -135,7 +137,8 @@ def _found(value) -> str:
 def _victim(model) -> Victim:
     if not isinstance(model, nn.Module):
         if not isinstance(model, Victim):
-            raise InputError(f'model: expected a torch.nn.Module or a victim, found {type(model).__name__}')
+            raise InputError('model: expected a torch.nn.Module or a victim, found '
+                             f'{type(model).__name__}')
         return model
     model = unwrapped(model)
     return wrap(model) if library_of(model) else TorchClassifier(model)

@@ -216,8 +216,8 @@ def files_for(folder: Path, images: Sequence[str], who: str) -> list[Path]:
     for image in images:
         path = _file_for(folder, PurePath(image))
         if not path.is_file():
-            kind, _, thing = who.rpartition(': ')
-            raise InputError(f"{kind}{': ' if kind else ''}no {thing} '{path}', or no readable PNG "
+            kind, thing = who.rsplit(': ', 1)
+            raise InputError(f"{kind}: no {thing} '{path}', or no readable PNG "
                              f"(for image '{image}')")
         if owner.setdefault(path, image) != image:
             raise InputError(f"{who} '{path}' fits two images, '{owner[path]}' and '{image}': put "

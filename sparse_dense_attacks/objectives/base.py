@@ -131,14 +131,17 @@ class MeteredObjective:
 
     def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None):
         if max_forwards is not None and (not isinstance(max_forwards, int) or max_forwards < 1):
-            raise InputError(f'max_forwards = {max_forwards}: expected at least 1 (int), the look at the clean image')
+            raise InputError(f'max_forwards = {max_forwards}: expected at least 1 (int), the look '
+                             'at the clean image')
         self.objective, self.max_forwards = objective, max_forwards
-        self.images, self.region, self.keys = objective.images, objective.region, objective.keys
+        self.images, self.keys = objective.images, objective.keys
+        self.region = objective.region
         self.eligible, self.defined = objective.eligible, objective.defined
         self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
         self.backwards = torch.zeros_like(self.forwards)
         self._reserve = 0
-        self._broken, self._sloped = torch.zeros(2, len(self.images), dtype=torch.int64, device=self.images.device)
+        self._broken, self._sloped = torch.zeros(2, len(self.images), dtype=torch.int64,
+                                                 device=self.images.device)
 
     @property
     def failed(self) -> Tensor:
@@ -161,8 +164,10 @@ class MeteredObjective:
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         if self.max_forwards is None:
             return self._query(x, rows)
-        earlier = (rows[:, None] == rows).tril(-1).sum(1)  # candidates of the same image before this one
-        allowed = (self.forwards[rows] + earlier < self.max_forwards - self._reserve).nonzero()[:, 0]
+        # candidates of the same image before this one
+        earlier = (rows[:, None] == rows).tril(-1).sum(1)
+        left = self.max_forwards - self._reserve
+        allowed = (self.forwards[rows] + earlier < left).nonzero()[:, 0]
         # Zero times x keeps the graph connected, so that an attack may still ask for a gradient.
         nothing = x.flatten(1).sum(1) * 0
         spent = Verdict(loss=nothing - torch.inf, margin=nothing + 1,
@@ -210,7 +215,8 @@ class MeteredObjective:
 
     def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
         self.backwards.index_add_(0, rows, torch.ones_like(rows))
-        ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])  # cheap on every device; NaN and inf survive it
+        # cheap on every device; NaN and inf survive it
+        ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])
         _count(self._broken, rows, ~ends.isfinite().all(0))
         _count(self._sloped, rows, (ends != 0).any(0))
 

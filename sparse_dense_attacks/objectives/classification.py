@@ -203,7 +203,8 @@ class Targeted:
             name = next((name for name in (key, path.name, path.stem) if name in entries), None)
             if name is None:
                 raise InputError(f"Targeted: no target for image '{key}'; the list has "
-                                 f"{len(entries)} images, for example {', '.join(list(entries)[:3])}")
+                                 f'{len(entries)} images, for example '
+                                 f"{', '.join(list(entries)[:3])}")
             if owner.setdefault(name, key) != key:
                 raise InputError(f"Targeted: '{name}' in the list fits two images, "
                                  f"'{owner[name]}' and '{key}': give their keys there")

@@ -11,8 +11,8 @@ __all__ = ['evaluating', 'frozen_training', 'gradients']
 # Modules whose arithmetic is random or updates statistics in training mode. Names, because mmcv's
 # and mmengine's variants are not subclasses of torch's, and because DropPath and DropBlock exist
 # once per library.
-_NOISY = ('BatchNorm', 'SyncBN', 'SyncBatchNorm', 'InstanceNorm', 'Dropout', 'DropPath', 'DropBlock',
-          'MultiheadAttention')
+_NOISY = ('BatchNorm', 'SyncBN', 'SyncBatchNorm', 'InstanceNorm', 'Dropout', 'DropPath',
+          'DropBlock', 'MultiheadAttention')
 
 
 @contextlib.contextmanager

@@ -67,8 +67,8 @@ def geometry_of(sample, image: Tensor) -> Geometry:
     meta, size = sample.metainfo, (image.shape[-2], image.shape[-1])
     file, original = meta.get('img_path'), tuple(meta.get('ori_shape', size)[:2])
     if TRACED in meta:
-        corner, content, resized = meta[TRACED]
-        return Geometry(file, original, size, content, resized, corner)
+        found = meta[TRACED]
+        return Geometry(file, original, size, content=found[1], resized=found[2], corner=found[0])
     if 'ori_shape' not in meta or 'scale_factor' not in meta:
         return Geometry(file, original, size, size, True)
     scale_w, scale_h = meta['scale_factor'][:2]
@@ -171,7 +171,7 @@ class ContentTracer:
 
     def _shown(self, picture: np.ndarray, shape: tuple) -> np.ndarray | None:
         """What the steps make of a grey picture, as (h, w) float; None where that has no fixed size."""
-        channels, h, w = shape
+        channels = shape[0]
         image = np.ascontiguousarray(picture[..., None].repeat(channels, 2).astype(np.uint8))
         results: Any = dict(img=image, img_shape=picture.shape, ori_shape=picture.shape,
                             height=picture.shape[0], width=picture.shape[1],
@@ -179,7 +179,7 @@ class ContentTracer:
         for step in self.transforms:
             results = step(results)
         found = np.asarray(results['img'], dtype=float)
-        if found.shape[:2] != (h, w):
+        if found.shape[:2] != shape[1:]:
             return None
         return found if found.ndim == 2 else found.mean(2)
 

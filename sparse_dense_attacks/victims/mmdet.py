@@ -86,7 +86,8 @@ class MMDetDetector(Victim):
         part = getattr(self.model, 'roi_head', self.model)
         heads = (getattr(part, name, None) for name in ('bbox_head', 'mask_head', 'panoptic_head'))
         head = next((head for head in heads if head is not None), None)
-        return getattr(head[-1] if isinstance(head, torch.nn.ModuleList) else head, 'num_classes', None)
+        last = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+        return getattr(last, 'num_classes', None)
 
     def open(self, batch: dict) -> 'DetectionScene':
         """Make a batch of the test dataloader attackable; call within :meth:`session`. The batch is not changed.
@@ -95,17 +96,21 @@ class MMDetDetector(Victim):
             InputError: no annotations in the batch; inputs that are not raw images in [0, 255].
         """
         inputs, samples = batch['inputs'], batch['data_samples']
-        images, region, geometry = stack_inputs(inputs, samples, next(self.model.parameters()).device)
-        prepared = [self._prepare(image, sample) for image, sample in zip(inputs, samples, strict=True)]
+        device = next(self.model.parameters()).device
+        opened = stack_inputs(inputs, samples, device)
+        prepared = [self._prepare(image, sample)
+                    for image, sample in zip(inputs, samples, strict=True)]
         classes = self.classes or (getattr(self.model, 'dataset_meta', None) or {}).get('classes')
-        return DetectionScene(self.model, images, region, [sample_key(sample) for sample in samples], geometry, prepared,
+        keys = [sample_key(sample) for sample in samples]
+        return DetectionScene(self.model, opened[0], opened[1], keys, opened[2], prepared,
                               self.loss_seed, self.use_masks, self.num_classes, classes)
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
         if 'border' in sample.metainfo:
-            raise InputError(f"sample '{sample_key(sample)}' was padded on all sides (CenterNet's RandomCenterCropPad), which "
-                             'moves the ground truth: use Resize, and Pad if need be, in the test pipeline')
+            raise InputError(f"sample '{sample_key(sample)}' was padded on all sides (CenterNet's "
+                             'RandomCenterCropPad), which moves the ground truth: use Resize, and '
+                             'Pad if need be, in the test pipeline')
         if self.reference == 'prediction':
             sample = self._predicted(image, sample)
         else:
@@ -113,13 +118,16 @@ class MMDetDetector(Victim):
         preprocess = self.model.data_preprocessor
         with _without_batch_augments(preprocess), torch.no_grad():
             # training=True, because only then masks and segmentation maps are padded along
-            return preprocess(dict(inputs=[image], data_samples=[sample]), training=True)['data_samples'][0]
+            data = dict(inputs=[image], data_samples=[sample])
+            return preprocess(data, training=True)['data_samples'][0]
 
     def _annotated(self, image: Tensor, sample):
         instances = sample.get('gt_instances', ())
-        if 'bboxes' not in instances or 'labels' not in instances:  # without annotations PackDetInputs packs an empty element
-            raise InputError(f"sample '{sample_key(sample)}' has no ground truth: add LoadAnnotations(with_bbox=True) to the "
-                             "test pipeline and an annotation file to the dataset, or set reference='prediction'")
+        # without annotations PackDetInputs packs an empty element
+        if 'bboxes' not in instances or 'labels' not in instances:
+            raise InputError(f"sample '{sample_key(sample)}' has no ground truth: add "
+                             'LoadAnnotations(with_bbox=True) to the test pipeline and an '
+                             "annotation file to the dataset, or set reference='prediction'")
         if self.use_masks and 'masks' not in instances:
             raise InputError(f"use_masks=True, but sample '{sample_key(sample)}' has no masks: set "
                              'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline')
@@ -128,7 +136,8 @@ class MMDetDetector(Victim):
             geometry = geometry_of(sample, image)
             scale = sample.scale_factor[:2]
             if geometry.resized:  # also by several steps, of which scale_factor tells the last
-                (h, w), (height, width) = geometry.content, geometry.original
+                h, w = geometry.content
+                height, width = geometry.original
                 scale = w / width, h / height
             for instances in (sample.gt_instances, sample.get('ignored_instances', ())):
                 if 'bboxes' in instances:
@@ -142,11 +151,14 @@ class MMDetDetector(Victim):
     def _predicted(self, image: Tensor, sample):
         """The sample with the model's own detections in place of annotations."""
         blank = type(sample)(metainfo=_unscaled(sample))
-        data = self.model.data_preprocessor(dict(inputs=[image], data_samples=[blank]), training=False)
+        data = dict(inputs=[image], data_samples=[blank])
+        data = self.model.data_preprocessor(data, training=False)
         with torch.no_grad():
-            found = self.model.predict(data['inputs'], data['data_samples'], rescale=False)[0].get('pred_instances')
+            said = self.model.predict(data['inputs'], data['data_samples'], rescale=False)
+        found = said[0].get('pred_instances')
         if found is None:
-            raise InputError(f"{type(self.model).__name__} predicts no instances, which reference='prediction' needs")
+            raise InputError(f'{type(self.model).__name__} predicts no instances, which '
+                             "reference='prediction' needs")
         found = found[found.scores >= self.reference_thr]
         instances = InstanceData(bboxes=_boxes(found), labels=found.labels.long())
         if 'masks' in found:
@@ -235,7 +247,8 @@ class DetectionScene(Scene):
     def has_candidates(self) -> bool:
         """Whether the model's head can decode boxes before non-maximum suppression, and gives their scores a gradient."""
         heads = (getattr(self.model, name, None) for name in ('bbox_head', 'mask_head'))
-        return _decoder(self.model) is not None and not any(isinstance(head, _DETACHED) for head in heads)
+        detached = any(isinstance(head, _DETACHED) for head in heads)
+        return _decoder(self.model) is not None and not detached
 
     def candidates(self, x: Tensor, rows: Tensor, rivals: Sequence[int] = ()) -> Boxes:
         """Boxes before non-maximum suppression, with differentiable scores, for candidates ``x`` (b, C, H, W) of ``rows``.
@@ -259,8 +272,10 @@ class DetectionScene(Scene):
         boxes = _pad(*zip(*by_size(self.geometry, x, rows, look), strict=True))
         if x.requires_grad and not boxes.scores.requires_grad:
             if boxes.scores.numel():
-                raise self._no_candidates()  # a head outside mmdet may call detach() in code of its own
-            return dataclasses.replace(boxes, scores=boxes.scores + 0 * x.flatten(1)[:, :1])  # nothing found, zero gradient
+                # a head outside mmdet may call detach() in code of its own
+                raise self._no_candidates()
+            # nothing found, zero gradient
+            return dataclasses.replace(boxes, scores=boxes.scores + 0 * x.flatten(1)[:, :1])
         return boxes
 
     def losses(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Boxes | None]:
@@ -277,7 +292,8 @@ class DetectionScene(Scene):
             inputs, samples = self._network_input(candidate[None, :, :h, :w], row[None])
             decode = _decoder(self.model)
             with _shared_features(self.model):
-                with frozen_training(self.model), untouched_rng(x.device, self.loss_seed), _own_process():
+                with (frozen_training(self.model), untouched_rng(x.device, self.loss_seed),
+                      _own_process()):
                     losses.append(self._loss(inputs, samples))
                 if decode is not None:
                     with torch.no_grad():
@@ -286,34 +302,40 @@ class DetectionScene(Scene):
 
     def _no_candidates(self) -> InputError:
         head = getattr(self.model, 'bbox_head', None) or getattr(self.model, 'roi_head', None)
-        return InputError(f'{type(self.model).__name__} with head {type(head).__name__} has no differentiable boxes before '
-                          "non-maximum suppression; use goal = dict(type='DetectorLoss')")
+        return InputError(f'{type(self.model).__name__} with head {type(head).__name__} has no '
+                          'differentiable boxes before non-maximum suppression; use '
+                          "goal = dict(type='DetectorLoss')")
 
     def _loss(self, inputs, samples) -> Tensor:
         samples = copy.deepcopy(samples)
         head = getattr(self.model, 'bbox_head', None)
         if isinstance(head, RTMDetHead) and not isinstance(head, RTMDetInsHead):
-            for sample in samples:  # its assigner takes any masks for those of RTMDet-Ins, which are no BitmapMasks
+            # its assigner takes any masks for those of RTMDet-Ins, which are no BitmapMasks
+            for sample in samples:
                 sample.gt_instances.pop('masks', None)
         try:
             with _end_of_training():
                 losses = self.model.loss(inputs, samples)
         except (AttributeError, TypeError, AssertionError) as error:
             name = type(self.model).__name__
-            if 'masks' in str(error) and any('masks' not in sample.gt_instances for sample in samples):
-                raise InputError(f'the training loss of {name} needs instance masks and the ground truth has none: set '
-                                 'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline') from error
+            bare = any('masks' not in sample.gt_instances for sample in samples)
+            if 'masks' in str(error) and bare:
+                raise InputError(f'the training loss of {name} needs instance masks and the ground '
+                                 'truth has none: set LoadAnnotations(with_bbox=True, '
+                                 'with_mask=True) in the test pipeline') from error
             if getattr(self.model, 'train_cfg', None) is None:
-                raise InputError(f'the training loss of {name} failed ({error}) and the model config has no train_cfg: take it '
-                                 'from the training config, or use a goal that needs no loss (Vanish)') from error
+                raise InputError(f'the training loss of {name} failed ({error}) and the model '
+                                 'config has no train_cfg: take it from the training config, or '
+                                 'use a goal that needs no loss (Vanish)') from error
             raise
         # Denoising queries (DINO) are noisy copies of the ground truth: a term about the training, not about what the model sees.
-        loss, _ = self.model.parse_losses({name: value for name, value in losses.items() if 'dn_' not in name})
-        return loss
+        terms = {name: value for name, value in losses.items() if 'dn_' not in name}
+        return self.model.parse_losses(terms)[0]
 
     def _network_input(self, x: Tensor, rows: Tensor) -> tuple[Tensor, list]:
         """Run the model's own preprocessing on candidates of one size, inside the graph."""
-        data = self.model.data_preprocessor(dict(inputs=x * 255, data_samples=None), training=False)
+        data = dict(inputs=x * 255, data_samples=None)
+        data = self.model.data_preprocessor(data, training=False)
         return data['inputs'], [self.samples[r] for r in rows]
 
 
@@ -334,7 +356,8 @@ def _pad(boxes, labels, scores, below=None) -> Boxes:
     """Stack lists of unequal length; padding has label -1 and score 0."""
     pad = torch.nn.utils.rnn.pad_sequence
     below = None if below is None else pad(list(below), True)
-    return Boxes(pad(list(boxes), True), pad(list(labels), True, -1), pad(list(scores), True), below)
+    return Boxes(boxes=pad(list(boxes), True), labels=pad(list(labels), True, -1),
+                 scores=pad(list(scores), True), below=below)
 
 
 def _unscaled(sample) -> dict:
@@ -370,14 +393,16 @@ _DETACHED = (SABLRetinaHead, GuidedAnchorHead, DecoupledSOLOHead)
 
 
 def _decode_transformer(model, feats, samples, rivals=()):
-    results = model.bbox_head.predict(**model.forward_transformer(feats, samples), rescale=False, batch_data_samples=samples)
+    outputs = model.forward_transformer(feats, samples)
+    results = model.bbox_head.predict(**outputs, rescale=False, batch_data_samples=samples)
     return [(r.bboxes, r.labels, r.scores) for r in results]
 
 
 def _decode_queries(model, feats, samples, rivals=()):
     """Mask2Former and its like; boxes are those of the masks, whose own part in the score carries no gradient."""
     triples = []
-    for scores, masks, sample in zip(*model.panoptic_head.predict(feats, samples), samples, strict=True):
+    found = model.panoptic_head.predict(feats, samples)
+    for scores, masks, sample in zip(*found, samples, strict=True):
         h, w = sample.img_shape[:2]
         r = model.panoptic_fusion_head.instance_postprocess(scores, masks[:, :h, :w].detach())
         triples.append((r.bboxes, r.labels, r.scores))
@@ -386,7 +411,8 @@ def _decode_queries(model, feats, samples, rivals=()):
 
 def _decode_masks(model, feats, samples, rivals=()):
     """SOLO and SOLOv2: what is left after their own soft suppression; boxes are those of the masks."""
-    results = model.mask_head.predict_by_feat(*model.mask_head(feats), batch_img_metas=[_unscaled(s) for s in samples])
+    metas = [_unscaled(sample) for sample in samples]
+    results = model.mask_head.predict_by_feat(*model.mask_head(feats), batch_img_metas=metas)
     return [(_boxes(r), r.labels.long(), r.scores) for r in results]
 
 
@@ -397,7 +423,8 @@ def _decode_dense(model, feats, samples, rivals=()):
     if not isinstance(head, GuidedAnchorHead):  # which always suppresses
         options['with_nms'] = isinstance(head, PAAHead)
     if isinstance(head, CenterNetHead):
-        options['batch_img_metas'] = [dict(border=(0.0,) * 4, **s.metainfo) for s in samples]  # an image that was not padded
+        # an image that was not padded
+        options['batch_img_metas'] = [dict(border=(0.0,) * 4, **s.metainfo) for s in samples]
     else:
         options['cfg'] = copy.deepcopy(head.test_cfg)
         options['cfg'].update(score_thr=0.0, conf_thr=-1.0)  # conf_thr: YOLOv3's second threshold
@@ -405,18 +432,23 @@ def _decode_dense(model, feats, samples, rivals=()):
         own['_bbox_post_process'] = lambda results, *_: results
     if isinstance(head, RTMDetInsHead):
         own['_bbox_mask_post_process'] = lambda results, **_: results
-    if isinstance(head, SSDHead) and not hasattr(head, 'loss_cls'):  # mmdet 3.3 asks for what this head never had
+    # mmdet 3.3 asks for what this head never had
+    if isinstance(head, SSDHead) and not hasattr(head, 'loss_cls'):
         own['loss_cls'] = None
     outs = head(feats)
     with _shadowed(head, **own):
         results = head.predict_by_feat(*outs, **options)
     if isinstance(head, PAAHead):
-        return [_every_class(r.bboxes, (r.scores * r.score_factors[:, None]).sqrt()) for r in results]
+        return [_every_class(r.bboxes, (r.scores * r.score_factors[:, None]).sqrt())
+                for r in results]
     parts: list[tuple] = [(r.bboxes, r.labels, r.scores) for r in results]
     if rivals and isinstance(head, YOLOXHead):
-        others = head.predict_by_feat([_less_its_best(level, rivals) for level in outs[0]], *outs[1:], **options)
-        parts = [(*(torch.cat(pair) for pair in zip(part, (r.bboxes, r.labels, r.scores), strict=True)),
-                  torch.cat([torch.zeros_like(part[2]), part[2]])) for part, r in zip(parts, others, strict=True)]
+        levels = [_less_its_best(level, rivals) for level in outs[0]]
+        others = head.predict_by_feat(levels, *outs[1:], **options)
+        second = [(r.bboxes, r.labels, r.scores) for r in others]
+        parts = [(*(torch.cat(pair) for pair in zip(part, other, strict=True)),
+                  torch.cat([torch.zeros_like(part[2]), part[2]]))
+                 for part, other in zip(parts, second, strict=True)]
     return parts
 
 
@@ -427,17 +459,21 @@ def _decode_two_stage(model, feats, samples, rivals=()):
     for name in ('semantic', 'glbctx'):  # what HTC and SCNet add to the features of every region
         if getattr(head, f'with_{name}', False):
             context[f'{name}_feat'] = getattr(head, f'{name}_head')(feats)[1]
-    results = head.predict_bbox(feats, [s.metainfo for s in samples], proposals, rcnn_test_cfg=None, rescale=False, **context)
+    metas = [sample.metainfo for sample in samples]
+    results = head.predict_bbox(feats, metas, proposals, rcnn_test_cfg=None, rescale=False,
+                                **context)
     # Sparse R-CNN gives one class per box; elsewhere the last column is the background, in CrowdDet the first.
     real = slice(1, None) if isinstance(head, MultiInstanceRoIHead) else slice(-1)
-    return [(r.bboxes, r.labels, r.scores) if r.scores.dim() == 1 else _every_class(r.bboxes, r.scores[:, real]) for r in results]
+    return [(r.bboxes, r.labels, r.scores) if r.scores.dim() == 1
+            else _every_class(r.bboxes, r.scores[:, real]) for r in results]
 
 
 def _every_class(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (n, 4) or (n, 4 K) with scores (n, K) as n K candidates of one class each."""
     n, classes = scores.shape
     labels = torch.arange(classes, device=boxes.device).expand(n, classes)
-    return boxes.unflatten(1, (-1, 4)).expand(n, classes, 4).reshape(-1, 4), labels.reshape(-1), scores.reshape(-1)
+    boxes = boxes.unflatten(1, (-1, 4)).expand(n, classes, 4)
+    return boxes.reshape(-1, 4), labels.reshape(-1), scores.reshape(-1)
 
 
 def _less_its_best(scores: Tensor, wanted: Sequence[int]) -> Tensor:
@@ -466,7 +502,8 @@ def _gradient_through_heads():
     there for the duration of one call.
     """
     modules: list[Any] = [module for name, module in sys.modules.items()
-               if name.startswith('mmdet.models.dense_heads.') and hasattr(module, 'select_single_mlvl')]
+               if name.startswith('mmdet.models.dense_heads.')
+               and hasattr(module, 'select_single_mlvl')]
     originals = [m.select_single_mlvl for m in modules]
 
     def select(mlvl_tensors, batch_id, detach=False):

@@ -29,7 +29,8 @@ class MMPretrainScene(ClassificationScene):
     def _scores(self, x: Tensor, rows: Tensor) -> Tensor:
         """(n, K) for candidates of one size."""
         model: Any = self.model
-        inputs = model.data_preprocessor(dict(inputs=x * 255, data_samples=None), training=False)['inputs']
+        data = dict(inputs=x * 255, data_samples=None)
+        inputs = model.data_preprocessor(data, training=False)['inputs']
         with _scores_for_predictions(model):
             return model.predict(inputs)
 
@@ -56,13 +57,15 @@ class MMPretrainClassifier(Victim):
         judge, scores = _judge(self.model), torch.arange(1000.)[None].remainder(7)
         if not hasattr(judge, '_get_predictions') or not torch.equal(
                 judge._get_predictions(scores, None)[0].pred_score, F.softmax(scores, 1)[0]):
-            raise InputError(f'{type(self.model).__name__} with head {type(judge).__name__} does not predict one class by a '
-                             'soft-max: multi-label, multi-task, regression and retrieval models cannot be attacked')
+            raise InputError(f'{type(self.model).__name__} with head {type(judge).__name__} does '
+                             'not predict one class by a soft-max: multi-label, multi-task, '
+                             'regression and retrieval models cannot be attacked')
 
     @property
     def num_classes(self) -> int | None:
         """Classes of the head, or of the backbone where that holds the last layer; None if neither says."""
-        parts = _judge(self.model), getattr(self.model, 'backbone', None), getattr(self.model, 'model', None)
+        parts = [_judge(self.model)]
+        parts += [getattr(self.model, name, None) for name in ('backbone', 'model')]
         counts = (getattr(part, 'num_classes', None) for part in parts)
         return next((count for count in counts if count and count > 0), None)
 
@@ -77,31 +80,37 @@ class MMPretrainClassifier(Victim):
         """
         inputs, samples = batch['inputs'], batch['data_samples']
         if any(image.ndim != 3 for image in inputs):
-            raise InputError(f'inputs: expected images (C, H, W), found {tuple(inputs[0].shape)}: test-time augmentation is not '
-                             'supported')
-        images, region, geometry = stack_inputs(inputs, samples, next(self.model.parameters()).device)
+            raise InputError(f'inputs: expected images (C, H, W), found {tuple(inputs[0].shape)}: '
+                             'test-time augmentation is not supported')
+        device = next(self.model.parameters()).device
+        opened = stack_inputs(inputs, samples, device)
+        images = opened[0]
         keys = [sample_key(sample) for sample in samples]
         unknown = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        scene = MMPretrainScene(self.model, images, region, keys, geometry, unknown)
+        scene = MMPretrainScene(self.model, images, opened[1], keys, opened[2], unknown)
         with torch.no_grad():
             if self.reference == 'prediction':
-                return dataclasses.replace(scene, labels=scene.logits(images, torch.arange(len(images))).argmax(1))
+                logits = scene.logits(images, torch.arange(len(images)))
+                return dataclasses.replace(scene, labels=logits.argmax(1))
             labels = torch.cat([_label(sample) for sample in samples]).to(images.device)
-            classes = self.num_classes or scene.logits(images[:1], torch.tensor([0])).shape[1]
+            classes = self.num_classes
+            if classes is None:
+                classes = scene.logits(images[:1], torch.tensor([0])).shape[1]
         for key, label in zip(scene.keys, labels.tolist(), strict=True):
             if not 0 <= label < classes:
-                raise InputError(f"sample '{key}' has label {label}, but the model has {classes} classes, 0 to {classes - 1}")
+                raise InputError(f"sample '{key}' has label {label}, but the model has {classes} "
+                                 f'classes, 0 to {classes - 1}')
         return dataclasses.replace(scene, labels=labels)
 
 
 def _label(sample) -> Tensor:
     label = sample.get('gt_label')
     if label is None:
-        raise InputError(f"sample '{sample_key(sample)}' has no gt_label: take a labelled data set, or the model's prediction as "
-                         "the truth (reference='prediction')")
+        raise InputError(f"sample '{sample_key(sample)}' has no gt_label: take a labelled data "
+                         "set, or the model's prediction as the truth (reference='prediction')")
     if len(label) != 1:
-        raise InputError(f"sample '{sample_key(sample)}' has {len(label)} labels, {label.tolist()}: expected one, multi-label "
-                         'data cannot be attacked')
+        raise InputError(f"sample '{sample_key(sample)}' has {len(label)} labels, "
+                         f'{label.tolist()}: expected one, multi-label data cannot be attacked')
     return label
 
 
@@ -118,7 +127,8 @@ def _scores_for_predictions(model):
     Heads combine their outputs on the way there, each in its own way (Conformer adds two), so ``forward`` does not do.
     """
     judge = _judge(model)
-    judge._get_predictions = lambda scores, samples=None: scores  # an instance attribute shadows the method
+    # an instance attribute shadows the method
+    judge._get_predictions = lambda scores, samples=None: scores
     try:
         yield
     finally:

@@ -10,7 +10,12 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from mmseg.models.segmentors import BaseSegmentor, DepthEstimator, EncoderDecoder, MultimodalEncoderDecoder
+from mmseg.models.segmentors import (
+    BaseSegmentor,
+    DepthEstimator,
+    EncoderDecoder,
+    MultimodalEncoderDecoder,
+)
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
@@ -50,12 +55,15 @@ class MMSegSegmenter(Victim):
         if self.ignore_index is not None:
             check_int(self, 'ignore_index', low=None)
         name = type(self.model).__name__
-        if not isinstance(self.model, EncoderDecoder | MultimodalEncoderDecoder) or isinstance(self.model, DepthEstimator):
-            raise InputError(f'{name} gives no class logits for pixels; expected an EncoderDecoder of mmseg or a subclass, '
-                             'without test-time augmentation')
-        if self.model.out_channels == 1 and (self.model.num_classes != 2 or self._head.threshold is None):
-            raise InputError(f'{name} has one output channel and num_classes={self.model.num_classes}: which of two classes a '
-                             'pixel belongs to needs num_classes=2 and a threshold in the decode head')
+        known = isinstance(self.model, EncoderDecoder | MultimodalEncoderDecoder)
+        if not known or isinstance(self.model, DepthEstimator):
+            raise InputError(f'{name} gives no class logits for pixels; expected an EncoderDecoder '
+                             'of mmseg or a subclass, without test-time augmentation')
+        told = self.model.num_classes == 2 and self._head.threshold is not None
+        if self.model.out_channels == 1 and not told:
+            raise InputError(f'{name} has one output channel and '
+                             f'num_classes={self.model.num_classes}: which of two classes a pixel '
+                             'belongs to needs num_classes=2 and a threshold in the decode head')
 
     @property
     def num_classes(self) -> int:
@@ -75,37 +83,46 @@ class MMSegSegmenter(Victim):
                 the model or of another size than the predictions; inputs that are not raw images in [0, 255].
         """
         samples = batch['data_samples']
-        images, region, geometry = stack_inputs(batch['inputs'], samples, next(self.model.parameters()).device)
+        device = next(self.model.parameters()).device
+        opened = stack_inputs(batch['inputs'], samples, device)
+        images, geometry = opened[0], opened[2]
         shapes = [one.original for one in geometry]
-        labels = torch.zeros(len(images), *map(max, zip(*shapes, strict=True)), dtype=torch.int64, device=images.device)
+        largest = map(max, zip(*shapes, strict=True))
+        labels = torch.zeros(len(images), *largest, dtype=torch.int64, device=device)
         valid = torch.zeros_like(labels, dtype=torch.bool)
         for inside, (h, w) in zip(valid, shapes, strict=True):
             inside[:h, :w] = True
         classes = self.classes or (getattr(self.model, 'dataset_meta', None) or {}).get('classes')
         scene = SegmentationScene(
-            self.model, images, region, [sample_key(sample) for sample in samples], geometry, labels, valid, shapes,
-            [sample.metainfo for sample in samples], self._head.threshold if self.model.out_channels == 1 else None,
-            self.num_classes, classes)
+            self.model, images, opened[1], [sample_key(sample) for sample in samples], geometry,
+            labels, valid, shapes, [sample.metainfo for sample in samples],
+            self._head.threshold if self.model.out_channels == 1 else None, self.num_classes,
+            classes)
         if self.reference == 'prediction':
             with torch.no_grad():
-                return dataclasses.replace(scene, labels=scene.logits(images, torch.arange(len(images))).argmax(1))
-        truth = [self._truth(key, shape, sample) for key, shape, sample in zip(scene.keys, shapes, samples, strict=True)]
-        for row, has_class, (of_image, known) in zip(labels, valid, truth, strict=True):
-            h, w = of_image.shape
-            row[:h, :w] = of_image
-            has_class[:h, :w] = known
+                logits = scene.logits(images, torch.arange(len(images)))
+                return dataclasses.replace(scene, labels=logits.argmax(1))
+        for row, sample in enumerate(samples):
+            h, w = shapes[row]
+            truth, known = self._truth(scene.keys[row], shapes[row], sample)
+            labels[row, :h, :w] = truth
+            valid[row, :h, :w] = known
         return scene
 
     def _truth(self, key, shape: tuple[int, int], sample) -> tuple[Tensor, Tensor]:
         """Labels (h, w) of one image, 0 where there is no class, and where there is one."""
-        ignore = getattr(self._head, 'ignore_index', 255) if self.ignore_index is None else self.ignore_index
+        ignore = self.ignore_index
+        if ignore is None:
+            ignore = getattr(self._head, 'ignore_index', 255)
         if 'gt_sem_seg' not in sample:
-            raise InputError(f"sample '{key}' has no ground truth: add LoadAnnotations() to the test pipeline and a "
-                             "seg_map_path to the data_prefix of the dataset, or use reference='prediction'")
+            raise InputError(f"sample '{key}' has no ground truth: add LoadAnnotations() to the "
+                             'test pipeline and a seg_map_path to the data_prefix of the dataset, '
+                             "or use reference='prediction'")
         labels = sample.gt_sem_seg.data[0].long()
         if labels.shape != shape:
-            raise InputError(f"sample '{key}': the ground truth is {tuple(labels.shape)}, but predictions have the size of "
-                             f'the original image, {shape}: put LoadAnnotations after Resize and Pad in the test pipeline')
+            raise InputError(f"sample '{key}': the ground truth is {tuple(labels.shape)}, but "
+                             f'predictions have the size of the original image, {shape}: put '
+                             'LoadAnnotations after Resize and Pad in the test pipeline')
         check_labels(labels, self.num_classes, ignore, f"sample '{key}'")
         return labels.where(labels != ignore, 0), labels != ignore
 
@@ -144,9 +161,11 @@ class SegmentationScene(Scene):
         if classes is None:
             names = self.classes or ()
             if 'background' not in names:
-                raise InputError('the model has no class named background, so say which classes are objects')
+                raise InputError('the model has no class named background, so say which classes '
+                                 'are objects')
             classes = [index for index, name in enumerate(names) if name != 'background']
-        return self._onto_input(torch.isin(self.labels, self.labels.new_tensor(classes)) & self.valid)
+        chosen = torch.isin(self.labels, self.labels.new_tensor(classes))
+        return self._onto_input(chosen & self.valid)
 
     def ignored(self) -> Tensor:
         """(B, 1, H, W) bool, pixels of the network input without a class."""
@@ -156,7 +175,8 @@ class SegmentationScene(Scene):
         """Pixels of the labels (B, H', W') bool as pixels of the network input (B, 1, H, W) bool."""
         found = torch.zeros_like(self.region)
         for inside, one, labelled in zip(found, self.geometry, chosen, strict=True):
-            (h, w), (height, width) = one.original, one.input
+            h, w = one.original
+            height, width = one.input
             inside[0, :height, :width] = one.onto_input(labelled[:h, :w])
         return found
 
@@ -164,20 +184,28 @@ class SegmentationScene(Scene):
         """(b, K, H', W') class logits for candidates ``x`` (b, C, H, W) of ``rows``; 0 at padding."""
         h, w = self.labels.shape[1:]
         found = by_size(self.geometry, x, rows, self._predict)
-        return torch.stack([F.pad(part, (0, w - part.shape[2], 0, h - part.shape[1])) for part in found])
+        return torch.stack([F.pad(part, (0, w - part.shape[2], 0, h - part.shape[1]))
+                            for part in found])
 
     def _predict(self, x: Tensor, rows: Tensor) -> list[Tensor]:
         """Logits (K, h', w') of candidates of one size, as ``model.predict`` finds them."""
-        samples = [SegDataSample(metainfo=self.metas[row]) for row in rows.tolist()]  # new ones: the model writes into them
-        data = self.model.data_preprocessor(dict(inputs=x * 255, data_samples=samples), training=False)
-        logits = self.model.inference(data['inputs'], [sample.metainfo for sample in data['data_samples']])
+        # new ones: the model writes into them
+        samples = [SegDataSample(metainfo=self.metas[row]) for row in rows.tolist()]
+        data = dict(inputs=x * 255, data_samples=samples)
+        data = self.model.data_preprocessor(data, training=False)
+        metas = [sample.metainfo for sample in data['data_samples']]
+        logits = self.model.inference(data['inputs'], metas)
         if self.threshold is not None:
-            logits = logits.expand(-1, 2, -1, -1)  # of a single channel mmseg would keep the probability only
+            # of a single channel mmseg would keep the probability only
+            logits = logits.expand(-1, 2, -1, -1)
         if self._final(logits, data['data_samples']):
             parts = list(logits)
         else:
-            parts = [sample.seg_logits.data for sample in self.model.postprocess_result(logits, data['data_samples'])]
-        return parts if self.threshold is None else [_two_classes(part[:1], self.threshold) for part in parts]
+            finished = self.model.postprocess_result(logits, data['data_samples'])
+            parts = [sample.seg_logits.data for sample in finished]
+        if self.threshold is None:
+            return parts
+        return [_two_classes(part[:1], self.threshold) for part in parts]
 
     def _final(self, logits: Tensor, samples: list) -> bool:
         """Whether mmseg has no padding to take off, no flip to undo and nothing to resize.
@@ -194,5 +222,6 @@ def _two_classes(z: Tensor, threshold: float) -> Tensor:
     """Logits (2, h, w) whose arg max is exactly the library's ``sigmoid(z) > threshold``, for z (1, h, w)."""
     gap = z - torch.logit(z.new_tensor(threshold))
     with torch.no_grad():  # rounding may put a pixel at the threshold on the other side
-        right = torch.where(z.sigmoid() > threshold, gap.clamp(min=torch.finfo(z.dtype).tiny), gap.clamp(max=0))
+        above = gap.clamp(min=torch.finfo(z.dtype).tiny)
+        right = torch.where(z.sigmoid() > threshold, above, gap.clamp(max=0))
     return torch.cat([torch.zeros_like(z), gap + (right - gap).detach()])

@@ -52,8 +52,8 @@ class TorchClassifier(Victim):
     def __post_init__(self):
         self.check()
 
-    def open(self, batch: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
-             targets: Tensor | None = None) -> ClassificationScene:
+    def open(self, batch: Tensor, labels: Tensor | None = None, region: Tensor | None = None,
+             keys: list | None = None, targets: Tensor | None = None) -> ClassificationScene:
         """Check a batch and make it attackable; call within :meth:`session`.
 
         Args:
@@ -72,19 +72,21 @@ class TorchClassifier(Victim):
                 logits = checked_logits(self.model, images)
                 labels = logits.argmax(1)
             elif labels is None:
-                raise InputError("no labels: give them with the images, or build the victim with reference='prediction'")
+                raise InputError('no labels: give them with the images, or build the victim with '
+                                 "reference='prediction'")
             elif len(images):
                 logits = checked_logits(self.model, images[:1])
         for name, classes in (('labels', labels), ('targets', targets)):
             if classes is None:
                 continue
             if classes.shape != images.shape[:1] or classes.dtype != torch.int64:
-                raise InputError(f'{name}: expected one int64 class index per image ({len(images)}), found {classes.dtype} '
-                                 f'{tuple(classes.shape)}')
+                raise InputError(f'{name}: expected one int64 class index per image '
+                                 f'({len(images)}), found {classes.dtype} {tuple(classes.shape)}')
             if len(images) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
-                raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the model has {logits.shape[1]} '
-                                 'classes')
-        return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images), labels, targets)
+                raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the '
+                                 f'model has {logits.shape[1]} classes')
+        return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images),
+                                   labels, targets)
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -101,15 +103,17 @@ def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _kind(output: Any) -> str:
-    return f'a tensor {tuple(output.shape)}' if isinstance(output, Tensor) else type(output).__name__
+    if isinstance(output, Tensor):
+        return f'a tensor {tuple(output.shape)}'
+    return type(output).__name__
 
 
 def _advice(output: Any) -> str:
     """What to do about a model that is no classifier."""
     entries = output if isinstance(output, list | tuple) else [output]
     if any(isinstance(entry, dict) and 'boxes' in entry for entry in entries):
-        return ('this is a detector, and of these mmdet models are supported: give one with a batch '
-                "of its test dataloader and goal='vanish', 'mislabel', 'fabricate' or "
+        return ('this is a detector, and of these mmdet models are supported: give one with a '
+                "batch of its test dataloader and goal='vanish', 'mislabel', 'fabricate' or "
                 "'detector_loss'")
     maps = output.get('out') if isinstance(output, dict) else output
     if isinstance(maps, Tensor) and maps.ndim == 4:
@@ -119,18 +123,27 @@ def _advice(output: Any) -> str:
     return 'wrap it in a module that returns these alone'
 
 
-def check_images(images: Tensor, region: Tensor | None, keys: list | None) -> tuple[Tensor, Tensor, list]:
-    """Images in [0, 1], the region (everything by default) and the keys (positions in the batch), or a clear refusal."""
+def check_images(images: Tensor, region: Tensor | None,
+                 keys: list | None) -> tuple[Tensor, Tensor, list]:
+    """Images in [0, 1], the region and the keys, or a clear refusal.
+
+    By default the region is everything, and keys are positions in the batch.
+    """
     if images.ndim != 4 or images.dtype != torch.float32:
-        raise InputError(f'images: expected float32 (B, C, H, W) in [0, 1], found {images.dtype} {tuple(images.shape)}')
-    if len(images) and not (images.min() >= -1e-6 and images.max() <= 1 + 1e-6):  # what undoing a normalisation leaves behind
-        raise InputError(f'images: values reach from {images.min():.3g} to {images.max():.3g}, expected [0, 1]; '
-                         'normalisation belongs inside the model')
+        raise InputError('images: expected float32 (B, C, H, W) in [0, 1], found '
+                         f'{images.dtype} {tuple(images.shape)}')
+    # undoing a normalisation leaves a little behind
+    if len(images) and not (images.min() >= -1e-6 and images.max() <= 1 + 1e-6):
+        raise InputError(f'images: values reach from {images.min():.3g} to '
+                         f'{images.max():.3g}, expected [0, 1]; normalisation belongs '
+                         'inside the model')
     if region is None:
         region = torch.ones_like(images[:, :1], dtype=torch.bool)
     if region.shape != images[:, :1].shape or region.dtype != torch.bool:
-        raise InputError(f'region: expected bool {tuple(images[:, :1].shape)}, found {region.dtype} {tuple(region.shape)}')
+        raise InputError(f'region: expected bool {tuple(images[:, :1].shape)}, found '
+                         f'{region.dtype} {tuple(region.shape)}')
     keys = list(range(len(images)) if keys is None else keys)
     if len(keys) != len(images):
-        raise InputError(f'keys: expected one sample id per image ({len(images)}), found {len(keys)}')
+        raise InputError(f'keys: expected one sample id per image ({len(images)}), found '
+                         f'{len(keys)}')
     return images.detach().clamp(0, 1), region, keys

@@ -64,8 +64,8 @@ class TorchSegmenter(Victim):
         self.check()
         self.check_classes(self.classes)
 
-    def open(self, batch: Tensor, labels: Tensor | None = None, region: Tensor | None = None, keys: list | None = None,
-             ignore_index: int = 255) -> TorchSegmentationScene:
+    def open(self, batch: Tensor, labels: Tensor | None = None, region: Tensor | None = None,
+             keys: list | None = None, ignore_index: int = 255) -> TorchSegmentationScene:
         """Check a batch and make it attackable; call within :meth:`session`.
 
         Args:
@@ -84,31 +84,40 @@ class TorchSegmenter(Victim):
             if self.reference == 'prediction':
                 labels = _logits(self.model, images, images.shape[2:]).argmax(1)
                 valid = torch.ones_like(labels, dtype=torch.bool)
-                return TorchSegmentationScene(self.model, images, region, keys, geometry, labels, valid, self.classes)
+                return TorchSegmentationScene(self.model, images, region, keys, geometry, labels,
+                                              valid, self.classes)
             if labels is None:
-                raise InputError("no labels: give them with the images, or build the victim with reference='prediction'")
+                raise InputError('no labels: give them with the images, or build the victim with '
+                                 "reference='prediction'")
             if labels.ndim != 3 or len(labels) != len(images) or labels.dtype != torch.int64:
-                raise InputError(f'labels: expected int64 ({len(images)}, height, width), found {labels.dtype} '
-                                 f'{tuple(labels.shape)}')
+                raise InputError(f'labels: expected int64 ({len(images)}, height, width), found '
+                                 f'{labels.dtype} {tuple(labels.shape)}')
             if len(images):
-                check_labels(labels, _logits(self.model, images[:1], labels.shape[1:]).shape[1], ignore_index, 'labels')
+                logits = _logits(self.model, images[:1], labels.shape[1:])
+                check_labels(labels, logits.shape[1], ignore_index, 'labels')
         valid = labels != ignore_index
-        return TorchSegmentationScene(self.model, images, region, keys, geometry, labels.where(valid, 0), valid, self.classes)
+        return TorchSegmentationScene(self.model, images, region, keys, geometry,
+                                      labels.where(valid, 0), valid, self.classes)
 
 
 def _logits(model: nn.Module, x: Tensor, size) -> Tensor:
     logits = model(x)
     logits = logits['out'] if isinstance(logits, dict) else logits
     if not isinstance(logits, Tensor) or logits.ndim != 4:
-        found = f'logits of shape {tuple(logits.shape)}' if isinstance(logits, Tensor) else type(logits).__name__
+        found = type(logits).__name__
+        if isinstance(logits, Tensor):
+            found = f'logits of shape {tuple(logits.shape)}'
         raise InputError(f'the model gives {found}, expected (B, K, height, width)')
-    return logits if logits.shape[2:] == size else F.interpolate(logits, size, mode='bilinear', align_corners=False)
+    if logits.shape[2:] == size:
+        return logits
+    return F.interpolate(logits, size, mode='bilinear', align_corners=False)
 
 
 def check_labels(labels: Tensor, classes: int, ignore_index: int, name: str) -> None:
     """Refuse labels (..., H', W') that are neither a class nor ignored."""
     stray = labels[(labels != ignore_index) & ((labels < 0) | (labels >= classes))]
     if len(stray):
-        raise InputError(f'{name}: label {stray[0]} is none of the {classes} classes of the model (0 to {classes - 1}) and not '
-                         f'the ignored one ({ignore_index}): set ignore_index, or where label 0 means no class '
-                         'reduce_zero_label=True in LoadAnnotations of mmseg')
+        raise InputError(f'{name}: label {stray[0]} is none of the {classes} classes of the model '
+                         f'(0 to {classes - 1}) and not the ignored one ({ignore_index}): set '
+                         'ignore_index, or where label 0 means no class reduce_zero_label=True '
+                         'in LoadAnnotations of mmseg')

@@ -139,7 +139,7 @@ def test_masks_are_found_by_relative_path_first(tmp_path, files, expected):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write_mask(tmp_path, np.ones((4, 6)), name)
     images = ['/data/train/seq1/0001.jpg', '/data/train/seq2/0001.jpg']
-    assert files_for(tmp_path, images, 'mask') == [tmp_path / name for name in expected]
+    assert files_for(tmp_path, images, 'where: mask') == [tmp_path / name for name in expected]
 
 
 @pytest.mark.parametrize('images', [
