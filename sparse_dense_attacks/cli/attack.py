@@ -43,8 +43,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def attack_from_command_line(argv: list[str] | None = None) -> dict:
     """Attack as the arguments say and return the metrics."""
+    args = _parser().parse_args(argv)
     runner = prepare(argv)
     with writing_to(runner.work_dir):
+        if args.check:
+            runner.call_hook('before_run')
+            runner.load_or_resume()
+            return runner.test_loop.check(args.limit or 8)
         return runner.test()
 
 
@@ -141,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
                         'of the test set; what the model predicts on the clean ones is taken for '
                         'the truth')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--check', action='store_true', help='attack nothing: list what the model '
+                        'finds in the first images (8, or --limit) and its metrics on them')
     return parser
 
 

@@ -16,6 +16,7 @@ from ..types import AttackResult
 from ..victims import wrap
 from ..victims.base import Victim
 from .data import victim_options
+from .truth import check_truth
 
 __all__ = ['Attacker', 'Perturbed', 'attacker_for', 'with_inputs']
 
@@ -57,12 +58,12 @@ class Attacker:
         object.__setattr__(self, 'goal', GOALS.build(self.goal))
         if self.goal.task != self.victim.task:
             fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == self.victim.task)
-            raise InputError(f'{type(self.goal).__name__} is a goal of {self.goal.task}, but the model does {self.victim.task}: '
-                             f'{fitting}')
+            raise InputError(f'{type(self.goal).__name__} is a goal of {self.goal.task}, but the '
+                             f'model does {self.victim.task}: {fitting}')
 
     @classmethod
-    def of_model(cls, model: nn.Module, attack: Attack | Config, goal, threat: ThreatModel | dict | None = None,
-                 **options) -> 'Attacker':
+    def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
+                 threat: ThreatModel | dict | None = None, **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
@@ -75,13 +76,15 @@ class Attacker:
 
         The stock test loops run hooks under ``no_grad``, so gradients are switched on here.
 
-        An image that failed in company is attacked once more alone: some heads let a non-finite image poison its neighbours
-        (mmdet's RoI extractors add zero times the sum of unused levels), and results must not depend on the batch.
+        An image that failed in company is attacked once more alone: some heads let a non-finite
+        image poison its neighbours (mmdet's RoI extractors add zero times the sum of unused
+        levels), and results must not depend on the batch.
         """
         with self.victim.session(), torch.enable_grad():
             keys, result = self._attack(data_batch)
             for row in result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 else ():
-                _, alone = self._attack({name: [values[row]] for name, values in data_batch.items()})
+                one = {name: [values[row]] for name, values in data_batch.items()}
+                _, alone = self._attack(one)
                 result = result.with_row(row, alone)
         return Perturbed(with_inputs(data_batch, result.images), keys, result)
 
@@ -92,22 +95,30 @@ class Attacker:
         return scene.keys, self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards)
 
 
-def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: ThreatModel) -> Attacker:
+def attacker_for(runner, dataset, victim: dict | None, attack, goal,
+                 threat: ThreatModel) -> Attacker:
     """The attacker of a runner's model on a data set of the same classes.
 
     Args:
         victim: arguments of the victim class beside those that the data set decides.
+
+    Raises:
+        InputError: another number of classes, or annotations that :func:`check_truth` refuses.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    attacker = Attacker.of_model(model, attack, goal, threat, **victim_options(dataset) | (victim or {}))
+    options = victim_options(dataset) | (victim or {})
+    attacker = Attacker.of_model(model, attack, goal, threat, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
-        raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
+        raise InputError(f'the model has {known} classes, the data set {len(classes)}: '
+                         f'{", ".join(classes[:5])}, ...')
+    check_truth(dataset)
     return attacker
 
 
 def with_inputs(data_batch: dict, images: Tensor) -> dict:
-    """A copy of a data batch that shows ``images`` (B, C, H, W) in [0, 1], cropped to each input's size, rounded to its type.
+    """A copy of a data batch that shows ``images`` (B, C, H, W) in [0, 1], cropped to each input's
+    size, rounded to its type.
 
     ``inputs`` stays what the data set's collate function made of it, a list or one tensor.
     """

@@ -120,7 +120,8 @@ class MMDetDetector(Victim):
             raise InputError(f"use_masks=True, but sample '{sample_key(sample)}' has no masks: set "
                              'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline')
         sample = copy.deepcopy(sample)
-        if not self.boxes_follow_resize and 'scale_factor' in sample.metainfo:
+        resized = sample.metainfo.get('boxes_follow_resize', self.boxes_follow_resize)
+        if not resized and 'scale_factor' in sample.metainfo:
             for instances in (sample.gt_instances, sample.get('ignored_instances', ())):
                 if 'bboxes' in instances:
                     boxes = get_box_tensor(instances.bboxes)
