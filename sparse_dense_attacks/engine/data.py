@@ -95,7 +95,7 @@ def _built(cfg: dict):
     try:
         dataset = DATASETS.build(cfg)
         dataset.full_init()
-    except (AssertionError, ValueError) as error:
+    except (AssertionError, ValueError, FileNotFoundError) as error:
         if isinstance(error, InputError):
             raise
         empty = 'need at least one array to concatenate' in str(error)

@@ -31,7 +31,7 @@ from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
 from .pictures import channel_order, from_picture, to_picture
 from .scores import Scores, apart
-from .truth import check_files
+from .truth import check_files, check_metrics
 from .warn import warn
 
 __all__ = ['AttackLoop', 'AttackValLoop', 'summarize']
@@ -80,6 +80,7 @@ class AttackLoop(TestLoop):
         dataset = self.dataloader.dataset
         self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
         check_keys(dataset)
+        check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         self.channels = channel_order(dataset, _preprocessing(runner.cfg))
         runner.register_hook(ClassNamesHook(dataset))
         self.store, self.resume = ResultStore(runner.work_dir), resume

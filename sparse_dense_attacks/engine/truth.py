@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mmengine.evaluator import Evaluator
 from PIL import Image
 
 from ..errors import InputError
 from .data import irregular, members
 from .warn import warn
 
-__all__ = ['check_categories', 'check_files', 'check_truth']
+__all__ = ['check_categories', 'check_files', 'check_metrics', 'check_truth']
 
 
 def check_files(*configs) -> None:
@@ -111,6 +112,16 @@ def check_categories(names: dict, ids: Iterable, classes, path) -> None:
                          f'which number the labels: metainfo.classes: {", ".join(wanted)}; '
                          f'categories: {", ".join(map(str, found))}. Put the classes into the '
                          'order of the categories')
+
+
+def check_metrics(evaluator: Evaluator, classes) -> None:
+    """Ask :func:`check_categories` of the annotation files that COCO's metrics read themselves."""
+    for metric in evaluator.metrics:
+        api = getattr(metric, '_coco_api', None)
+        if api is not None and classes:
+            names = {key: one['name'] for key, one in api.cats.items()}
+            ids = api.get_cat_ids(cat_names=list(classes))
+            check_categories(names, ids, classes, "the metric's annotation file")
 
 
 def _coco_boxes(content: dict) -> Iterator[tuple]:
