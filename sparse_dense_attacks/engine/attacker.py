@@ -92,7 +92,8 @@ class Attacker:
         scene = self.victim.open(data_batch)
         objective = self.goal.objective(scene.restricted(self.threat.where(scene)))
         threat = self.threat
-        return scene.keys, self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards)
+        result = self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards)
+        return scene.keys, result
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,

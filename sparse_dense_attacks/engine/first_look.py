@@ -59,8 +59,8 @@ def look(sample, output, classes: Sequence[str] | None, boxes_follow_resize: boo
 def complaint(looks: Sequence[Look]) -> str | None:
     """What to say of a model that has nothing right, None where all is well."""
     seen = [one for one in looks if one.parts]
-    parts, right, placed = (sum(getattr(one, name) for one in seen)
-                            for name in ('parts', 'right', 'placed'))
+    parts, right = sum(one.parts for one in seen), sum(one.right for one in seen)
+    placed = sum(one.placed for one in seen)
     if len(looks) < ENOUGH or not parts:
         return None
     chance = seen[0].chance

@@ -51,18 +51,20 @@ corner, the rest is padding) and of the network input; "resized" is false where 
 class AttackLoop(TestLoop):
     """Attack a test set and evaluate it before and after with the victim's own evaluator.
 
-    For every batch: clean prediction, attack, PNG and record to disk, adversarial prediction. A finished image is never attacked
-    again when the run is resumed; its PNG is evaluated instead.
+    For every batch: clean prediction, attack, PNG and record to disk, adversarial prediction. A
+    finished image is never attacked again when the run is resumed; its PNG is evaluated instead.
 
     Args:
         runner, dataloader, evaluator: as for mmengine's TestLoop.
         attack: attack config or object.
         goal: goal config or object.
-        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields.
+        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of
+            its fields.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
-        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them before.
+        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
+            before.
     """
 
     def __init__(self, runner, dataloader, evaluator, attack, goal,
@@ -199,8 +201,8 @@ class AttackLoop(TestLoop):
 
     def _record(self, perturbed: Perturbed) -> None:
         batch, result = perturbed.batch, perturbed.result
-        rows = zip(perturbed.keys, batch['inputs'], batch['data_samples'], strict=True)
-        for row, (key, image, sample) in enumerate(rows):
+        for row, key in enumerate(perturbed.keys):
+            image, sample = batch['inputs'][row], batch['data_samples'][row]
             picture = to_picture(image, self.channels)
             self.store.add(Record.of(key, result, row), picture, _grid(sample, image))
 
@@ -257,10 +259,12 @@ class AttackLoop(TestLoop):
 class AttackValLoop(ValLoop):
     """Validate a model in training on clean and on attacked data, with the same evaluator.
 
-        val_cfg = dict(type='AttackValLoop', attack=dict(type='SparsePGD', k=20), goal=dict(type='Untargeted'))
+        val_cfg = dict(type='AttackValLoop', attack=dict(type='SparsePGD', k=20),
+                       goal=dict(type='Untargeted'))
         default_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='adv/accuracy/top1'))
 
-    The evaluator's metrics appear twice, as ``clean/...`` and ``adv/...``, in the log and in every visualizer backend.
+    The evaluator's metrics appear twice, as ``clean/...`` and ``adv/...``, in the log and in every
+    visualizer backend.
 
     Args:
         runner, dataloader, evaluator: as for mmengine's ValLoop.
@@ -321,11 +325,13 @@ def _grid(sample, image: torch.Tensor) -> dict[str, str]:
 def summarize(records: list[Record]) -> dict:
     """The attack's own metrics.
 
-    Success rates are over the images the victim got right (``attack/success_rate``) and over all images on which success is
-    defined (``..._all``, where a clean error counts as broken). Sparsity is over the successes among the images the victim got
-    right, cost is the mean over all attacked images. Goals that break objects or pixels add which share of them is broken, over
-    the images the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all objects or pixels,
-    ``attack/success_rate_at_<theta>`` the images of which at least that share is broken.
+    Success rates are over the images the victim got right (``attack/success_rate``) and over all
+    images on which success is defined (``..._all``, where a clean error counts as broken). Sparsity
+    is over the successes among the images the victim got right, cost is the mean over all attacked
+    images. Goals that break objects or pixels add which share of them is broken, over the images
+    the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all
+    objects or pixels, ``attack/success_rate_at_<theta>`` the images of which at least that share is
+    broken.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -345,7 +351,9 @@ def summarize(records: list[Record]) -> dict:
         metrics['attack/share'] = mean(share for share, _ in divided)
         pooled = sum(share * parts for share, parts in divided)
         metrics['attack/share_pooled'] = pooled / max(sum(parts for _, parts in divided), 1)
-        metrics |= {f'attack/success_rate_at_{theta}': mean(share >= theta for share, _ in divided) for theta in THETAS}
+        for theta in THETAS:
+            reached = mean(share >= theta for share, _ in divided)
+            metrics[f'attack/success_rate_at_{theta}'] = reached
     for name in ('l0_pixels', 'l0_elements'):
         counts = [getattr(r, name) for r in broken]
         metrics[f'attack/{name}_median'] = statistics.median(counts) if counts else math.nan

@@ -129,7 +129,7 @@ def _coco_boxes(content: dict) -> Iterator[tuple]:
     sizes = {image['id']: (image.get('width'), image.get('height')) for image in content['images']}
     for one in content['annotations']:
         if isinstance(one.get('bbox'), list) and len(one['bbox']) == 4:
-            x, y, w, h = one['bbox']
+            (x, y), (w, h) = one['bbox'][:2], one['bbox'][2:]
             where = f"annotation {one.get('id')} of image {one.get('image_id')}"
             yield (x, y, x + w, y + h), sizes.get(one.get('image_id'), (None, None)), where
 
@@ -159,7 +159,7 @@ def _count_boxes(boxes: Iterable[tuple], source: str) -> None:
 def _flaw(box, width, height) -> str | None:
     if not all(isinstance(side, int | float) and math.isfinite(side) for side in box):
         return 'with NaN or infinity'
-    x1, y1, x2, y2 = box
+    (x1, y1), (x2, y2) = box[:2], box[2:]
     if x2 < x1 or y2 < y1:
         return 'of negative width or height'
     if x2 == x1 or y2 == y1:

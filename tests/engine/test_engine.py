@@ -25,9 +25,10 @@ from sparse_dense_attacks.cli.common import main  # noqa: E402
 from sparse_dense_attacks.cli.weights import find_weights  # noqa: E402
 from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
 from sparse_dense_attacks.engine.attacker import Attacker
-from sparse_dense_attacks.engine.data import from_picture, loads_annotations_first, to_picture  # noqa: E402
+from sparse_dense_attacks.engine.data import loads_annotations_first  # noqa: E402
 from sparse_dense_attacks.engine.hooks.attack_visualization_hook import show_perturbation  # noqa: E402
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
+from sparse_dense_attacks.engine.pictures import from_picture, to_picture  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab

@@ -80,7 +80,8 @@ def test_the_hook_says_so_too(tmp_path, capfd):
     cfg = Config.fromfile(tmp_path / 'config.py')
     cfg.test_dataloader.dataset.indices = 2
     hook = dict(type='AttackHook', attack=cfg.pop('attack').to_dict(), goal=cfg.pop('goal').to_dict())
-    cfg.merge_from_dict(dict(test_cfg=dict(type='TestLoop'), work_dir=str(tmp_path / 'hook'), custom_hooks=[hook], load_from=None))
+    cfg.merge_from_dict(dict(test_cfg=dict(type='TestLoop'), work_dir=str(tmp_path / 'hook'), custom_hooks=[hook],
+                             load_from=None))
     Runner.from_cfg(cfg).test()
     assert 'had none of the 2 clean images right' in ' '.join(capfd.readouterr().err.split())
 

@@ -37,7 +37,8 @@ class AttackHook(Hook):
 
     def __init__(self, attack, goal, threat: ThreatModel | dict | None = None,
                  victim: dict | None = None, **older):
-        self.attack, self.goal, self.victim = attack, goal, victim
+        self.attack, self.goal = attack, goal
+        self.victim = victim
         self.threat = ThreatModel.build(threat, older, 'AttackHook')
         self.loaded: list[dict] = []  # what the weights' file says about itself
 

@@ -1,6 +1,7 @@
 """Pictures of what an attack did: predictions before and after, and the perturbation itself."""
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,34 +45,36 @@ class AttackVisualizationHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self, images: int = 8, score_thr: float = 0.3, width: int = 480):
-        self.images, self.score_thr, self.width = images, score_thr, width
+        self.images, self.width = images, width
+        self.score_thr = score_thr
         self.drawn = 0
 
     def before_test(self, runner) -> None:
         self.drawn = 0
         self.warned: set[str] = set()
-        self.painter: Visualizer | None = None  # built for the first picture
+        self.painter: Any = None  # built for the first picture
 
     @master_only
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         loop = runner.test_loop
-        shown = zip(loop.clean_batch['inputs'], data_batch['inputs'], loop.clean_outputs, outputs,
-                    strict=True)
-        for clean, adversarial, before, after in shown:
+        inputs = zip(loop.clean_batch['inputs'], data_batch['inputs'], strict=True)
+        samples = zip(loop.clean_outputs, outputs, strict=True)
+        for shown, said in zip(inputs, samples, strict=True):
             if self.drawn >= self.images:
                 return
             self.drawn += 1
-            key = sample_key(after)
+            key = sample_key(said[1])
             try:
                 self.painter = self.painter or _painter(runner)
-                self._draw(runner, key, [clean, adversarial], [before, after])
+                self._draw(runner, key, shown, said)
             except Exception as error:  # drawing is the library's code, and no part of the result
                 reason = f'{type(error).__name__}: {error}'.strip(': ').splitlines()[0]
                 if reason not in self.warned:
                     warn(f"no picture of image '{key}', nor of others like it: {reason}")
                 self.warned.add(reason)
 
-    def _draw(self, runner, key: str, inputs: list[Tensor], samples: list) -> None:
+    def _draw(self, runner, key: str, inputs: tuple, samples: tuple) -> None:
+        """Draw and send one picture of a pair of inputs, before and after, and of predictions."""
         clean, adversarial = (to_picture(image, runner.test_loop.channels) for image in inputs)
         pixels = int((clean != adversarial).any(2).sum())
         share = pixels / clean[..., 0].size
@@ -162,11 +165,13 @@ def show_perturbation(clean: np.ndarray, adversarial: np.ndarray, radius: int = 
             y, x = rows + dy, columns + dx
             inside = (y >= 0) & (y < h) & (x >= 0) & (x < w)
             canvas[y[inside], x[inside]] = adversarial[rows[inside], columns[inside]]
-    canvas[rows, columns] = adversarial[rows, columns]  # a neighbour's halo never hides a changed pixel
+    # A neighbour's halo never hides a changed pixel.
+    canvas[rows, columns] = adversarial[rows, columns]
     return canvas
 
 
-def _beside(panels: list[np.ndarray], titles: list[str], gap: int = 8, head: int = 26) -> np.ndarray:
+def _beside(panels: list[np.ndarray], titles: list[str], gap: int = 8,
+            head: int = 26) -> np.ndarray:
     """Panels in a row, each with its title above."""
     height = max(panel.shape[0] for panel in panels)
     width = sum(panel.shape[1] for panel in panels) + gap * (len(panels) - 1)
