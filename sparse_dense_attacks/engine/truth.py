@@ -129,9 +129,10 @@ def _coco_boxes(content: dict) -> Iterator[tuple]:
     sizes = {image['id']: (image.get('width'), image.get('height')) for image in content['images']}
     for one in content['annotations']:
         if isinstance(one.get('bbox'), list) and len(one['bbox']) == 4:
-            (x, y), (w, h) = one['bbox'][:2], one['bbox'][2:]
+            low, sides = one['bbox'][:2], one['bbox'][2:]
+            box = (*low, *(a + side for a, side in zip(low, sides, strict=True)))
             where = f"annotation {one.get('id')} of image {one.get('image_id')}"
-            yield (x, y, x + w, y + h), sizes.get(one.get('image_id'), (None, None)), where
+            yield box, sizes.get(one.get('image_id'), (None, None)), where
 
 
 def _boxes(dataset) -> Iterator[tuple]:
@@ -159,13 +160,14 @@ def _count_boxes(boxes: Iterable[tuple], source: str) -> None:
 def _flaw(box, width, height) -> str | None:
     if not all(isinstance(side, int | float) and math.isfinite(side) for side in box):
         return 'with NaN or infinity'
-    (x1, y1), (x2, y2) = box[:2], box[2:]
-    if x2 < x1 or y2 < y1:
+    low, high = box[:2], box[2:]
+    sides = [end - start for start, end in zip(low, high, strict=True)]
+    if min(sides) < 0:
         return 'of negative width or height'
-    if x2 == x1 or y2 == y1:
+    if min(sides) == 0:
         return 'of no area'
-    outside = width and height and (x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height)
-    return 'outside of the image' if outside else None
+    beyond = width and height and (low[0] >= width or low[1] >= height)
+    return 'outside of the image' if beyond or min(high) <= 0 else None
 
 
 def _check_label_maps(dataset) -> None:

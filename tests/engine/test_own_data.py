@@ -138,7 +138,8 @@ def test_float_images_are_drawn_as_they_are_stored():
 def test_photos_are_drawn_when_the_data_set_names_no_colours(tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = ['{ROOT}/configs/spgd_semantic_fpn.py']\n"
-                      "test_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True, classes=tuple('abcdefg'))))\n")
+                      "names = ('background', 'ball', 'cube', 'cone', 'ring', 'star', 'heart')\n"
+                      'test_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True, classes=names)))\n')
     folder = photos(tmp_path / 'photos', ['a.png', 'b.png'])
     run(str(config), tmp_path / 'run', '--images', str(folder))
     assert len(list((tmp_path / 'run/pictures').glob('*.png'))) == 2
