@@ -59,7 +59,7 @@ def check_truth(dataset) -> None:
                 names = {one['id']: one['name'] for one in content['categories']}
                 check_categories(names, member.cat_ids, member.metainfo.get('classes'), path)
             _count_boxes(_coco_boxes(content), str(path))
-        elif hasattr(member, 'get_data_info'):
+        else:
             _count_boxes(_boxes(member), type(member).__name__)
         _check_label_maps(member)
 

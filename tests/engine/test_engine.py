@@ -170,6 +170,7 @@ def test_unreadable_images_are_skipped_and_named(tmp_path, capfd):
     result = attack_from_command_line(arguments(tmp_path / 'run', options=options))
     assert sorted(result['attack/images_skipped']) == ['0', '1'] and result['attack/images'] == 1
     assert 'truncated' in result['attack/images_skipped']['0']
+    assert 'skipped 0: ' in capfd.readouterr().out, 'the table does not name them'
     assert result['clean/coco/bbox_mAP_50'] > 0.8, 'the unreadable images were counted as missed'
     files[2].write_text('nor is this')
     assert main(attack_from_command_line, arguments(tmp_path / 'none', options=options)) == 2
