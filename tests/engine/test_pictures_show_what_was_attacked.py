@@ -219,6 +219,9 @@ assert shown.shape == (192, 256, 3), shown.shape  # enlarged by two
 coloured = shown.any(2)
 assert coloured[50:70, 60:100].mean() > .9 and not coloured[90:].any() and not coloured[:, 130:].any()
 assert sample.pred_instances.masks.shape == (1, 40, 60)
+
+found.scores[:] = .1  # nothing is left to draw
+assert not hook._predictions(image, torch.zeros(3, 96, 128), sample).any()
 print('drawn')
 '''
 

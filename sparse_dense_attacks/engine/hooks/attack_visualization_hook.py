@@ -107,15 +107,17 @@ class AttackVisualizationHook(Hook):
         def fitted(maps: Tensor) -> Tensor:
             """Maps (n, H, W) of the original image on the enlarged input; 0 at its padding."""
             h, w = (side * factor for side in geometry.content)
-            scaled = F.interpolate(maps[None].float(), (h, w), mode='nearest-exact')[0]
+            scaled = F.interpolate(maps[:, None].float(), (h, w), mode='nearest-exact')[:, 0]
             return F.pad(scaled, (0, image.shape[1] - w, 0, image.shape[0] - h)).to(maps.dtype)
 
         if 'pred_instances' in sample:
             found = sample.pred_instances
+            found = found[found.scores >= self.score_thr]  # masks of all would fill the memory
             scale = found.bboxes.new_tensor(sample.metainfo.get('scale_factor', (1.0, 1.0))[:2])
             found.bboxes = found.bboxes * scale.repeat(2) * factor
             if 'masks' in found:
                 found.masks = fitted(torch.as_tensor(found.masks))
+            sample.pred_instances = found
             options['pred_score_thr'] = self.score_thr
         for name in ('pred_sem_seg', 'pred_panoptic_seg'):
             if name in sample:
