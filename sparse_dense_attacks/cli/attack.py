@@ -43,13 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def attack_from_command_line(argv: list[str] | None = None) -> dict:
     """Attack as the arguments say and return the metrics."""
-    args = _parser().parse_args(argv)
     runner = prepare(argv)
     with writing_to(runner.work_dir):
-        if args.check:
-            runner.call_hook('before_run')
-            runner.load_or_resume()
-            return runner.test_loop.check(args.limit or 8)
         return runner.test()
 
 
@@ -116,7 +111,8 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     draw = dict(type='AttackVisualizationHook', images=pictures)
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
-                        resume=args.resume, run_info=run_info)
+                        resume=args.resume, run_info=run_info,
+                        check=(args.limit or 8) if args.check else 0)
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
         check_ops()
     check_writable(cfg.work_dir)

@@ -63,13 +63,14 @@ class AttackLoop(TestLoop):
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
+        check: where above 0, attack nothing, but show what the model finds in so many images.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
     """
 
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
-                 resume: bool = False, run_info: dict | None = None, **older):
+                 resume: bool = False, run_info: dict | None = None, check: int = 0, **older):
         check_files(dataloader, evaluator)
         clean_evaluator = apart(evaluator, 'clean')
         dataloader = tolerant(dataloader) if isinstance(dataloader, dict) else dataloader
@@ -86,7 +87,7 @@ class AttackLoop(TestLoop):
         self.channels = channel_order(dataset, _preprocessing(runner.cfg))
         runner.register_hook(ClassNamesHook(dataset))
         self.store, self.resume = ResultStore(runner.work_dir), resume
-        self.run_info = run_info or {'identity': {}}
+        self.run_info, self.check = run_info or {'identity': {}}, check
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch and its clean predictions, for hooks that draw them.
         self.clean_batch: dict = {}
@@ -94,6 +95,8 @@ class AttackLoop(TestLoop):
 
     def run(self) -> dict:
         """Attack and evaluate; returns (and writes to metrics.json) the flat dict of metrics."""
+        if self.check:
+            return self._check(self.check)
         if is_main_process():
             self.store.start(self.run_info, self.resume)
             (self.store.work_dir / 'images/README.txt').write_text(GRID_NOTE)
@@ -140,7 +143,7 @@ class AttackLoop(TestLoop):
                               outputs=outputs)
 
     @torch.no_grad()
-    def check(self, images: int = 8) -> dict:
+    def _check(self, images: int) -> dict:
         """Show what the model finds in the first images, and its metrics on them; attacks nothing.
 
         Returns:

@@ -244,7 +244,7 @@ def test_nothing_half_written_remains_when_the_disk_is_full(tmp_path, monkeypatc
     store = ResultStore(tmp_path)
     store.start({'identity': {}})
 
-    def full(self, file, format):
+    def full(self, file, format, **options):
         file.write(b'half')
         raise OSError(28, 'No space left on device', str(tmp_path))
 
