@@ -111,7 +111,8 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     draw = dict(type='AttackVisualizationHook', images=pictures)
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
-                        resume=args.resume, run_info=run_info)
+                        resume=args.resume, run_info=run_info,
+                        check=(args.limit or 8) if args.check else 0)
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
         check_ops()
     check_writable(cfg.work_dir)
@@ -141,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
                         'of the test set; what the model predicts on the clean ones is taken for '
                         'the truth')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--check', action='store_true', help='attack nothing: list what the model '
+                        'finds in the first images (8, or --limit) and its metrics on them')
     return parser
 
 

@@ -13,8 +13,8 @@ from .loops import AttackLoop, AttackValLoop
 from .packaged_configs import configs_folder
 from .photos import PhotoFolder
 
-__all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop', 'AttackVisualizationHook', 'Attacker',
-           'Perturbed', 'PhotoFolder', 'Record', 'ResultStore', 'ValidationCurveHook', 'Where',
-           'configs_folder']
+__all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop',
+           'AttackVisualizationHook', 'Attacker', 'Perturbed', 'PhotoFolder', 'Record',
+           'ResultStore', 'ValidationCurveHook', 'Where', 'configs_folder']
 
 MODELS.register_module(module=PreActResNet)

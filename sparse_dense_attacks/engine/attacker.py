@@ -20,6 +20,7 @@ from ..victims.base import Victim, sample_key
 from ..victims.context import gradients
 from ..victims.geometry import trace_content
 from .data import victim_options
+from .truth import check_truth
 
 __all__ = ['Attacker', 'Perturbed', 'attacker_for', 'with_inputs']
 
@@ -65,8 +66,8 @@ class Attacker:
         check_task(self.goal, self.victim.task)
 
     @classmethod
-    def of_model(cls, model: nn.Module, attack: Attack | Config, goal, threat: ThreatModel | dict | None = None,
-                 **options) -> 'Attacker':
+    def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
+                 threat: ThreatModel | dict | None = None, **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
@@ -79,13 +80,15 @@ class Attacker:
 
         The stock test loops run hooks under ``no_grad``, so gradients are switched on here.
 
-        An image that failed in company is attacked once more alone: some heads let a non-finite image poison its neighbours
-        (mmdet's RoI extractors add zero times the sum of unused levels), and results must not depend on the batch.
+        An image that failed in company is attacked once more alone: some heads let a non-finite
+        image poison its neighbours (mmdet's RoI extractors add zero times the sum of unused
+        levels), and results must not depend on the batch.
         """
         with gradients(self.victim.model), self.victim.session():
             keys, result = self._attack(data_batch)
             for row in result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 else ():
-                _, alone = self._attack({name: [values[row]] for name, values in data_batch.items()})
+                one = {name: [values[row]] for name, values in data_batch.items()}
+                _, alone = self._attack(one)
                 result = result.with_row(row, alone)
         return Perturbed(with_inputs(data_batch, result.images), keys, result)
 
@@ -96,24 +99,32 @@ class Attacker:
         if threat.rechecks == 1 and not self.asked:
             self.asked.append(True)
             warn_if_random(objective)
-        return scene.keys, self.attack(objective, threat.seed, threat.eight_bit,
-                                       threat.max_forwards, threat.rechecks)
+        result = self.attack(objective, threat.seed, threat.eight_bit,
+                             threat.max_forwards, threat.rechecks)
+        return scene.keys, result
 
 
-def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: ThreatModel) -> Attacker:
+def attacker_for(runner, dataset, victim: dict | None, attack, goal,
+                 threat: ThreatModel) -> Attacker:
     """The attacker of a runner's model on a data set of the same classes.
 
     Args:
         victim: arguments of the victim class beside those that the data set decides.
+
+    Raises:
+        InputError: another number of classes, or annotations that :func:`check_truth` refuses.
     """
     if not isinstance(victim, dict | None):
         raise InputError(f'victim = {shown(victim)}, expected a dict of arguments of the victim')
     trace_content(dataset)
-    attacker = Attacker.of_model(runner.model, attack, goal, threat, **victim_options(dataset) | (victim or {}))
+    options = victim_options(dataset) | (victim or {})
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
-        raise InputError(f'the model has {known} classes, the data set {len(classes)}: {", ".join(classes[:5])}, ...')
+        raise InputError(f'the model has {known} classes, the data set {len(classes)}: '
+                         f'{", ".join(classes[:5])}, ...')
     _check_files(attacker, dataset)
+    check_truth(dataset)
     return attacker
 
 
@@ -136,7 +147,8 @@ def _check_files(attacker: Attacker, dataset) -> None:
 
 
 def with_inputs(data_batch: dict, images: Tensor) -> dict:
-    """A copy of a data batch that shows ``images`` (B, C, H, W) in [0, 1], cropped to each input's size, rounded to its type.
+    """A copy of a data batch that shows ``images`` (B, C, H, W) in [0, 1], cropped to each input's
+    size, rounded to its type.
 
     ``inputs`` stays what the data set's collate function made of it, a list or one tensor.
     """

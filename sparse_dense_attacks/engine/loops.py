@@ -1,68 +1,105 @@
 """The main vehicle: a test loop that evaluates the clean and the attacked data set in one pass."""
 import contextlib
 import copy
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
-from mmengine.evaluator import Evaluator
 from mmengine.registry import LOOPS
 from mmengine.runner import TestLoop, ValLoop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from ..errors import InputError
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
-from ..victims.base import sample_key
+from ..victims.base import geometry_of, sample_key
 from .attacker import Perturbed, attacker_for
-from .data import from_picture, to_picture, tolerant
+from .data import check_keys, keys_of, tolerant
+from .first_look import ENOUGH, Look, complaint, look
+from .hooks.class_names_hook import ClassNamesHook
+from .pictures import channel_order, from_picture, to_picture
+from .scores import Scores, apart
+from .truth import check_files, check_metrics
+from .warn import warn
 
 __all__ = ['AttackLoop', 'AttackValLoop', 'summarize']
 
-THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # shares of broken objects or pixels at which success is reported
+# Shares of broken objects or pixels at which success is reported.
+THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+GRID_NOTE = """These pictures are what the network was shown: resized, cropped or padded by the test
+pipeline, so their pixels lie on another grid than those of the original files. Annotations of the
+original files do not fit them: scored against those, a detector looks broken that is not. The
+metrics of the run (metrics.json) are computed on the right grid. Each PNG says its own in the text
+field "grid": sizes as [height, width] of the original file, of the content (from the top left
+corner, the rest is padding) and of the network input; "resized" is false where it was cropped.
+"""
 
 
 @LOOPS.register_module()
 class AttackLoop(TestLoop):
     """Attack a test set and evaluate it before and after with the victim's own evaluator.
 
-    For every batch: clean prediction, attack, PNG and record to disk, adversarial prediction. A finished image is never attacked
-    again when the run is resumed; its PNG is evaluated instead.
+    For every batch: clean prediction, attack, PNG and record to disk, adversarial prediction. A
+    finished image is never attacked again when the run is resumed; its PNG is evaluated instead.
 
     Args:
         runner, dataloader, evaluator: as for mmengine's TestLoop.
         attack: attack config or object.
         goal: goal config or object.
-        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields.
+        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of
+            its fields.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
-        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them before.
+        check: where above 0, attack nothing, but show what the model finds in so many images.
+        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
+            before.
     """
 
-    def __init__(self, runner, dataloader, evaluator, attack, goal, threat: ThreatModel | dict | None = None,
-                 victim: dict | None = None, resume: bool = False, run_info: dict | None = None, **older):
-        clean_evaluator = _apart(evaluator, 'clean')
-        super().__init__(runner, tolerant(dataloader) if isinstance(dataloader, dict) else dataloader, evaluator)
-        self.clean_evaluator: Evaluator = runner.build_evaluator(clean_evaluator)
-        self.clean_evaluator.dataset_meta = self.evaluator.dataset_meta
+    def __init__(self, runner, dataloader, evaluator, attack, goal,
+                 threat: ThreatModel | dict | None = None, victim: dict | None = None,
+                 resume: bool = False, run_info: dict | None = None, check: int = 0, **older):
+        check_files(dataloader, evaluator)
+        clean_evaluator = apart(evaluator, 'clean')
+        dataloader = tolerant(dataloader) if isinstance(dataloader, dict) else dataloader
+        super().__init__(runner, dataloader, evaluator)
+        clean_evaluator = runner.build_evaluator(clean_evaluator)
+        clean_evaluator.dataset_meta = self.evaluator.dataset_meta
+        self.scores = Scores(clean_evaluator, self.evaluator)
+        self.clean_evaluator = clean_evaluator
         threat = ThreatModel.build(threat, older, 'AttackLoop')
-        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack, goal, threat)
+        dataset = self.dataloader.dataset
+        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
+        check_keys(dataset)
+        check_metrics(self.evaluator, dataset.metainfo.get('classes'))
+        self.channels = channel_order(dataset, _preprocessing(runner.cfg))
+        runner.register_hook(ClassNamesHook(dataset))
         self.store, self.resume = ResultStore(runner.work_dir), resume
-        self.run_info = run_info or {'identity': {}}
-        self.clean_batch: dict = {}  # the last batch and its clean predictions, for hooks that draw them
+        self.run_info, self.check = run_info or {'identity': {}}, check
+        self.looks: list[Look] = []  # at the first images, before they are attacked
+        # The last batch and its clean predictions, for hooks that draw them.
+        self.clean_batch: dict = {}
         self.clean_outputs: list = []
 
     def run(self) -> dict:
         """Attack and evaluate; returns (and writes to metrics.json) the flat dict of metrics."""
+        if self.check:
+            return self._check(self.check)
         if is_main_process():
             self.store.start(self.run_info, self.resume)
+            (self.store.work_dir / 'images/README.txt').write_text(GRID_NOTE)
         barrier()
         self.store.reload()
         self.runner.call_hook('before_test')
@@ -73,7 +110,8 @@ class AttackLoop(TestLoop):
                 unreadable = data_batch.pop('unreadable', ())
                 for key, reason in unreadable:
                     if not self.store.add(Record(key, note=reason)).skipped:
-                        raise InputError(f"image '{key}' could be read when the run began but cannot be now: {reason}")
+                        raise InputError(f"image '{key}' could be read when the run began but "
+                                         f'cannot be now: {reason}')
                 if len(data_batch['inputs']):
                     self.run_iter(idx, data_batch)
                 advance(len(data_batch['inputs']) + len(unreadable))
@@ -86,19 +124,72 @@ class AttackLoop(TestLoop):
     def run_iter(self, idx: int, data_batch: dict) -> None:
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         keys = [sample_key(sample) for sample in data_batch['data_samples']]
-        copies = copy.deepcopy(data_batch['data_samples'])  # some libraries write predictions into the samples they are given
-        self.clean_batch, self.clean_outputs = data_batch, self._predict(dict(data_batch, data_samples=copies))
-        self.clean_evaluator.process(data_samples=self.clean_outputs, data_batch=data_batch)
+        clean = self._predict_clean(data_batch)
+        self.clean_batch, self.clean_outputs = data_batch, clean
+        self._look(data_batch, clean)
+        # The victim looks at the ground truth before any metric does: what it refuses is one line.
         if all(key in self.store.records for key in keys):
             adversarial = self._stored(data_batch, keys)
         else:
-            # A batch that was cut short is attacked as a whole, so that results do not depend on where a run was killed.
+            # A batch that was cut short is attacked as a whole, so that results do not depend on
+            # where a run was killed.
             perturbed = self.attacker.perturb(data_batch)
             self._record(perturbed)
             adversarial = perturbed.batch
+        self.clean_evaluator.process(data_samples=clean, data_batch=data_batch)
         outputs = self._predict(adversarial)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
-        self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial, outputs=outputs)
+        self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial,
+                              outputs=outputs)
+
+    @torch.no_grad()
+    def _check(self, images: int) -> dict:
+        """Show what the model finds in the first images, and its metrics on them; attacks nothing.
+
+        Returns:
+            The clean metrics of these images.
+        """
+        self.runner.model.eval()
+        console, shown = Console(soft_wrap=True, highlight=False), 0
+        keys: set[str] = set()
+        for data_batch in self.dataloader:
+            for key, reason in data_batch.pop('unreadable', ()):
+                console.print(f'{key}: cannot be read: {reason}', markup=False)
+            if not data_batch['inputs']:
+                continue
+            outputs = self._predict_clean(data_batch)
+            self._look(data_batch, outputs, images)
+            for one in self.looks[shown:]:
+                console.print(f'{one.key}: truth: {one.truth}; found: {one.found}', markup=False)
+            shown = len(self.looks)
+            self.clean_evaluator.process(data_samples=outputs, data_batch=data_batch)
+            keys |= {sample_key(sample) for sample in data_batch['data_samples']}
+            if len(keys) >= images:
+                break
+        metrics, failed = self.scores.evaluate(self.dataloader.dataset, keys)
+        found = {name: value for name, value in metrics.items() if name.startswith('clean/')}
+        for name, value in found.items():
+            if not isinstance(value, list):
+                console.print(f'{name} {_show(value)} ({len(keys)} images)', markup=False)
+        _warn_of_failures({n: reason for n, reason in failed.items() if n.startswith('clean/')})
+        return found
+
+    def _predict_clean(self, data_batch: dict) -> list:
+        # Some libraries write predictions into the samples they are given.
+        copies = copy.deepcopy(data_batch['data_samples'])
+        return self._predict(dict(data_batch, data_samples=copies))
+
+    def _look(self, data_batch: dict, outputs: list, images: int = ENOUGH) -> None:
+        """Look at the first images; says once if the model finds nothing in them."""
+        if len(self.looks) >= images:
+            return
+        follow = getattr(self.attacker.victim, 'boxes_follow_resize', False)
+        classes = self.dataloader.dataset.metainfo.get('classes')
+        found = (look(sample, output, classes, follow)
+                 for sample, output in zip(data_batch['data_samples'], outputs, strict=True))
+        self.looks += [one for one in found if one is not None]
+        if len(self.looks) >= images and (text := complaint(self.looks)):
+            warn(text)
 
     def _predict(self, data_batch: dict) -> list:
         try:
@@ -107,50 +198,63 @@ class AttackLoop(TestLoop):
             with self.attacker.victim.session():
                 self.attacker.victim.open(data_batch)  # says what a sample lacks
             if len({image.shape for image in data_batch['inputs']}) > 1:
-                raise InputError('this model takes batches of images of one size: set test_dataloader.batch_size=1') from error
+                raise InputError('this model takes batches of images of one size: set '
+                                 'test_dataloader.batch_size=1') from error
             raise
 
     def _record(self, perturbed: Perturbed) -> None:
-        for row, (key, image) in enumerate(zip(perturbed.keys, perturbed.batch['inputs'], strict=True)):
-            self.store.add(Record.of(key, perturbed.result, row), image=to_picture(image))
+        batch, result = perturbed.batch, perturbed.result
+        for row, key in enumerate(perturbed.keys):
+            image, sample = batch['inputs'][row], batch['data_samples'][row]
+            picture = to_picture(image, self.channels)
+            self.store.add(Record.of(key, result, row), picture, _grid(sample, image))
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""
         inputs = []
         for key, original in zip(keys, data_batch['inputs'], strict=True):
             if self.store.records[key].skipped:
-                raise InputError(f"image '{key}' could not be read when the run began but can be now; use a new --work-dir")
-            image = from_picture(self.store.image(key))
+                raise InputError(f"image '{key}' could not be read when the run began but can be "
+                                 'now; use a new --work-dir')
+            image = from_picture(self.store.image(key), self.channels)
             if image.shape != original.shape:
-                raise InputError(f'{self.store.records[key].file} is {tuple(image.shape[1:])}, but the pipeline now gives '
-                                 f'{tuple(original.shape[1:])}')
+                raise InputError(f'{self.store.records[key].file} is {tuple(image.shape[1:])}, but '
+                                 f'the pipeline now gives {tuple(original.shape[1:])}')
             inputs.append(image.to(original))
-        return dict(data_batch, inputs=inputs, data_samples=copy.deepcopy(data_batch['data_samples']))
+        samples = copy.deepcopy(data_batch['data_samples'])
+        return dict(data_batch, inputs=inputs, data_samples=samples)
 
     def _evaluate(self) -> dict:
-        """Metrics before and after, and the attack's own, over the images of the data set that could be read."""
+        """Metrics before and after, and the attack's own, over the images that could be read."""
         barrier()
-        keys = _keys(self.dataloader.dataset)  # the work_dir of a resumed run may hold more
+        dataset = self.dataloader.dataset
+        keys = keys_of(dataset)  # the work_dir of a resumed run may hold more
         records = [record for record in self.store.reload() if record.key in keys]
         attacked = [record for record in records if not record.skipped]
         if not attacked:
-            raise InputError(f'none of the {len(records)} images could be read; the first: {records[0].note}' if records else
-                             'the test data set is empty')
-        metrics = _scores(self.clean_evaluator, self.evaluator, self.dataloader.dataset, {record.key for record in attacked})
+            first = f'; the first: {records[0].note}' if records else ''
+            raise InputError(f'none of the {len(records)} images could be read{first}')
+        metrics, failed = self.scores.evaluate(dataset, {record.key for record in attacked})
         metrics |= summarize(records)
+        if failed:
+            metrics['attack/metrics_failed'] = failed
         if is_main_process():
             # JSON knows no NaN: a median over no image is null
-            nan = {name for name, value in metrics.items() if isinstance(value, float) and math.isnan(value)}
+            nan = {name for name, value in metrics.items()
+                   if isinstance(value, float) and math.isnan(value)}
             self.store.write_json('metrics.json', metrics | dict.fromkeys(nan))
             _print_table(metrics, self.store.work_dir)
         return metrics
 
     @contextlib.contextmanager
     def _progress(self) -> Iterator[Callable[[int], None]]:
-        columns = (TextColumn('attack'), BarColumn(), MofNCompleteColumn(), TextColumn('images'), TimeElapsedColumn(),
-                   TextColumn('left'), TimeRemainingColumn(elapsed_when_finished=False))
-        with Progress(*columns, console=Console(stderr=True), disable=not is_main_process()) as progress:
-            task = progress.add_task('attack', total=len(self.dataloader.dataset) / get_world_size())
+        columns = (TextColumn('attack'), BarColumn(), MofNCompleteColumn(), TextColumn('images'),
+                   TimeElapsedColumn(), TextColumn('left'),
+                   TimeRemainingColumn(elapsed_when_finished=False))
+        console, quiet = Console(stderr=True), not is_main_process()
+        with Progress(*columns, console=console, disable=quiet) as progress:
+            total = len(self.dataloader.dataset) / get_world_size()
+            task = progress.add_task('attack', total=total)
             yield lambda images: progress.advance(task, images)
 
 
@@ -158,24 +262,29 @@ class AttackLoop(TestLoop):
 class AttackValLoop(ValLoop):
     """Validate a model in training on clean and on attacked data, with the same evaluator.
 
-        val_cfg = dict(type='AttackValLoop', attack=dict(type='SparsePGD', k=20), goal=dict(type='Untargeted'))
+        val_cfg = dict(type='AttackValLoop', attack=dict(type='SparsePGD', k=20),
+                       goal=dict(type='Untargeted'))
         default_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='adv/accuracy/top1'))
 
-    The evaluator's metrics appear twice, as ``clean/...`` and ``adv/...``, in the log and in every visualizer backend.
+    The evaluator's metrics appear twice, as ``clean/...`` and ``adv/...``, in the log and in every
+    visualizer backend.
 
     Args:
         runner, dataloader, evaluator: as for mmengine's ValLoop.
         attack, goal, threat, victim, older: as for :class:`AttackLoop`.
     """
 
-    def __init__(self, runner, dataloader, evaluator, attack, goal, threat: ThreatModel | dict | None = None,
-                 victim: dict | None = None, **older):
-        attacked_evaluator = _apart(evaluator, 'adv')
+    def __init__(self, runner, dataloader, evaluator, attack, goal,
+                 threat: ThreatModel | dict | None = None, victim: dict | None = None, **older):
+        attacked_evaluator = apart(evaluator, 'adv')
         super().__init__(runner, dataloader, evaluator)
-        self.attacked_evaluator: Evaluator = runner.build_evaluator(attacked_evaluator)
-        self.attacked_evaluator.dataset_meta = self.evaluator.dataset_meta
+        attacked_evaluator = runner.build_evaluator(attacked_evaluator)
+        attacked_evaluator.dataset_meta = self.evaluator.dataset_meta
+        self.scores = Scores(self.evaluator, attacked_evaluator)
+        self.attacked_evaluator = attacked_evaluator
         threat = ThreatModel.build(threat, older, 'AttackValLoop')
-        self.attacker = attacker_for(runner, self.dataloader.dataset, victim, attack, goal, threat)
+        dataset = self.dataloader.dataset
+        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
 
     def run(self) -> dict:
         """Evaluate before and after the attack; returns the flat dict of metrics."""
@@ -185,7 +294,8 @@ class AttackValLoop(ValLoop):
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
         dataset = self.dataloader.dataset
-        metrics = _scores(self.evaluator, self.attacked_evaluator, dataset, _keys(dataset))
+        metrics, failed = self.scores.evaluate(dataset, keys_of(dataset))
+        _warn_of_failures(failed)
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
@@ -197,43 +307,34 @@ class AttackValLoop(ValLoop):
         copies = copy.deepcopy(data_batch['data_samples'])
         outputs = self.runner.model.val_step(dict(data_batch, data_samples=copies))
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        self.attacked_evaluator.process(data_samples=self.runner.model.val_step(adversarial), data_batch=adversarial)
-        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        attacked = self.runner.model.val_step(adversarial)
+        self.attacked_evaluator.process(data_samples=attacked, data_batch=adversarial)
+        self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch,
+                              outputs=outputs)
 
 
-def _apart(evaluator: Evaluator | dict | list, name: str) -> Evaluator | dict | list:
-    """A second evaluator like the first, whose metrics dump what they dump into files of their own."""
-    evaluator = copy.deepcopy(evaluator)
-    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
-        for option in {'outfile_prefix', 'out_file_path', 'output_dir'} & set(metric if isinstance(metric, dict) else ()):
-            if metric[option]:
-                path = Path(metric[option])
-                metric[option] = str(path.with_name(f'{name}_{path.name}'))
-    return evaluator
+def _preprocessing(cfg) -> dict:
+    """The config of the model's data_preprocessor, wherever it is given."""
+    return {**(cfg.get('data_preprocessor') or {}), **(cfg.model.get('data_preprocessor') or {})}
 
 
-def _keys(dataset) -> set[str]:
-    return {sample_key(dataset.get_data_info(index)) for index in range(len(dataset))}
-
-
-def _scores(clean: Evaluator, attacked: Evaluator, dataset, keys: set[str]) -> dict:
-    """Metrics of both evaluators over the images with these keys."""
-    metrics: dict[str, float] = {}
-    for prefix, evaluator in (('clean', clean), ('adv', attacked)):
-        _restrict(evaluator, dataset, keys)
-        scores = evaluator.evaluate(len(dataset)) or {}
-        metrics |= {f'{prefix}/{name}': _number(value) for name, value in scores.items()}
-    return metrics
+def _grid(sample, image: torch.Tensor) -> dict[str, str]:
+    """What a PNG says of its own pixels."""
+    geometry = geometry_of(sample, image)
+    return dict(grid=json.dumps(dict(original=geometry.original, content=geometry.content,
+                                     input=geometry.input, resized=geometry.resized)))
 
 
 def summarize(records: list[Record]) -> dict:
     """The attack's own metrics.
 
-    Success rates are over the images the victim got right (``attack/success_rate``) and over all images on which success is
-    defined (``..._all``, where a clean error counts as broken). Sparsity is over the successes among the images the victim got
-    right, cost is the mean over all attacked images. Goals that break objects or pixels add which share of them is broken, over
-    the images the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all objects or pixels,
-    ``attack/success_rate_at_<theta>`` the images of which at least that share is broken.
+    Success rates are over the images the victim got right (``attack/success_rate``) and over all
+    images on which success is defined (``..._all``, where a clean error counts as broken). Sparsity
+    is over the successes among the images the victim got right, cost is the mean over all attacked
+    images. Goals that break objects or pixels add which share of them is broken, over the images
+    the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all
+    objects or pixels, ``attack/success_rate_at_<theta>`` the images of which at least that share is
+    broken.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -253,7 +354,9 @@ def summarize(records: list[Record]) -> dict:
         metrics['attack/share'] = mean(share for share, _ in divided)
         pooled = sum(share * parts for share, parts in divided)
         metrics['attack/share_pooled'] = pooled / max(sum(parts for _, parts in divided), 1)
-        metrics |= {f'attack/success_rate_at_{theta}': mean(share >= theta for share, _ in divided) for theta in THETAS}
+        for theta in THETAS:
+            reached = mean(share >= theta for share, _ in divided)
+            metrics[f'attack/success_rate_at_{theta}'] = reached
     for name in ('l0_pixels', 'l0_elements'):
         counts = [getattr(r, name) for r in broken]
         metrics[f'attack/{name}_median'] = statistics.median(counts) if counts else math.nan
@@ -269,39 +372,37 @@ def summarize(records: list[Record]) -> dict:
     return metrics
 
 
-def _number(value):
-    """A metric as JSON can hold it: mmseg's are numpy's float32, of which the shortest decimal is meant."""
-    if isinstance(value, np.floating):
-        return float(str(value))
-    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
-
-
-def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:
-    """Score a subset of COCO or LVIS as that subset: otherwise their metrics count every image of the annotation file as missed.
-
-    Others look at what they were shown only.
-    """
-    for metric in evaluator.metrics:
-        if any(getattr(metric, api, None) is not None for api in ('_coco_api', '_lvis_api')):
-            ids = (dataset.get_data_info(i)['img_id'] for i in range(len(dataset)))
-            metric.img_ids = [i for i in ids if str(i) in keys]
-
-
 def _print_table(metrics: dict, work_dir) -> None:
     table = Table('metric', 'clean', 'adversarial')
     for name, value in metrics.items():
         if name.startswith('clean/') and not isinstance(value, list):
-            table.add_row(name.removeprefix('clean/'), _show(value), _show(metrics.get(name.replace('clean/', 'adv/', 1))))
+            after = metrics.get(name.replace('clean/', 'adv/', 1))
+            table.add_row(name.removeprefix('clean/'), _show(value), _show(after))
     table.add_section()
     for name, value in metrics.items():
         if name.startswith('attack/'):
             table.add_row(name, '', _show(value))
     console = Console()
     console.print(table)
+    skipped = list(metrics['attack/images_skipped'].items())
+    for key, reason in skipped[:10]:
+        console.print(f'skipped {key}: {reason}', soft_wrap=True, markup=False, highlight=False)
+    if len(skipped) > 10:
+        console.print(f'and {len(skipped) - 10} more, see metrics.json')
+    _warn_of_failures(metrics.get('attack/metrics_failed', {}))
+    judged = metrics['attack/images'] - metrics['attack/images_undefined']
+    if judged and not metrics['attack/images_right']:
+        warn(f'the model had none of the {judged} clean images right, so there is no success rate '
+             'over those: check weights, classes and labels (sda attack --check)')
     console.print(f'results in {work_dir}', soft_wrap=True)
+
+
+def _warn_of_failures(failed: dict[str, str]) -> None:
+    for name, reason in failed.items():
+        warn(f'metric {name} failed and is left out ({reason})')
 
 
 def _show(value) -> str:
     if isinstance(value, float):
-        return f'{value:.4g}'
+        return 'none' if math.isnan(value) else f'{value:.4g}'
     return str(len(value)) if isinstance(value, list | dict) else str(value)

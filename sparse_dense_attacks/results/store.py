@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ..errors import InputError
 from .record import Record, read_records
@@ -78,18 +78,23 @@ class ResultStore:
         os.truncate(path, whole)
         return {record.key: record for record in found if record.skipped or (self.work_dir / record.file).is_file()}
 
-    def add(self, record: Record, image: np.ndarray | None = None) -> Record:
+    def add(self, record: Record, image: np.ndarray | None = None,
+            text: dict[str, str] | None = None) -> Record:
         """Store one image and then its record; does nothing for a key that is already there.
 
         Args:
             image: (H, W, 3) uint8 RGB; None for images that could not be read.
+            text: what the PNG says about itself, in its text fields.
         """
         if record.key in self.records:
             return self.records[record.key]
         if image is not None:
             record = replace(record, file=f'images/{file_name(record.key)}.png')
+            fields = PngImagePlugin.PngInfo()
+            for name, value in (text or {}).items():
+                fields.add_text(name, value)
             with _replacing(self.work_dir / record.file) as file:
-                Image.fromarray(image).save(file, format='PNG')
+                Image.fromarray(image).save(file, format='PNG', pnginfo=fields)
         with (self.work_dir / 'records.jsonl').open('ab') as file:  # one write: lines of several processes do not mix
             file.write(json.dumps(asdict(record)).encode() + b'\n')
             file.flush()

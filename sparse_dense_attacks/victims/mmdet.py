@@ -132,7 +132,8 @@ class MMDetDetector(Victim):
             raise InputError(f"use_masks=True, but sample '{sample_key(sample)}' has no masks: set "
                              'LoadAnnotations(with_bbox=True, with_mask=True) in the test pipeline')
         sample = copy.deepcopy(sample)
-        if not self.boxes_follow_resize and 'scale_factor' in sample.metainfo:
+        resized = sample.metainfo.get('boxes_follow_resize', self.boxes_follow_resize)
+        if not resized and 'scale_factor' in sample.metainfo:
             geometry = geometry_of(sample, image)
             scale = sample.scale_factor[:2]
             if geometry.resized:  # also by several steps, of which scale_factor tells the last

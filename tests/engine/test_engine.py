@@ -25,9 +25,10 @@ from sparse_dense_attacks.cli.common import main  # noqa: E402
 from sparse_dense_attacks.cli.weights import find_weights  # noqa: E402
 from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
 from sparse_dense_attacks.engine.attacker import Attacker
-from sparse_dense_attacks.engine.data import from_picture, loads_annotations_first, to_picture  # noqa: E402
+from sparse_dense_attacks.engine.data import loads_annotations_first  # noqa: E402
 from sparse_dense_attacks.engine.hooks.attack_visualization_hook import show_perturbation  # noqa: E402
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
+from sparse_dense_attacks.engine.pictures import from_picture, to_picture  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
@@ -169,6 +170,7 @@ def test_unreadable_images_are_skipped_and_named(tmp_path, capfd):
     result = attack_from_command_line(arguments(tmp_path / 'run', options=options))
     assert sorted(result['attack/images_skipped']) == ['0', '1'] and result['attack/images'] == 1
     assert 'truncated' in result['attack/images_skipped']['0']
+    assert 'skipped 0: ' in capfd.readouterr().out, 'the table does not name them'
     assert result['clean/coco/bbox_mAP_50'] > 0.8, 'the unreadable images were counted as missed'
     files[2].write_text('nor is this')
     assert main(attack_from_command_line, arguments(tmp_path / 'none', options=options)) == 2
@@ -242,7 +244,7 @@ def test_nothing_half_written_remains_when_the_disk_is_full(tmp_path, monkeypatc
     store = ResultStore(tmp_path)
     store.start({'identity': {}})
 
-    def full(self, file, format):
+    def full(self, file, format, **options):
         file.write(b'half')
         raise OSError(28, 'No space left on device', str(tmp_path))
 

@@ -154,7 +154,7 @@ def test_a_folder_without_labels_is_attacked(folder, tmp_path):
                'pictures=0', 'victim.reference=prediction']
     result = attack_from_command_line(arguments(folder, tmp_path / 'run', options=options))
     assert result['attack/images_right'] == 10
-    assert json.loads((tmp_path / 'run/run.json').read_text())['identity']['options']['victim'] == {'reference': 'prediction'}
+    assert json.loads((tmp_path / 'run/run.json').read_text())['identity']['victim'] == {'reference': 'prediction'}
 
 
 class Paths:

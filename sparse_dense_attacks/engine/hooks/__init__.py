@@ -4,4 +4,5 @@ from .attack_hook import AttackHook
 from .attack_visualization_hook import AttackVisualizationHook
 from .validation_curve_hook import ValidationCurveHook
 
-__all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackVisualizationHook', 'ValidationCurveHook']
+__all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackVisualizationHook',
+           'ValidationCurveHook']

@@ -9,6 +9,8 @@ from ...checks import check_config, check_mapping
 from ...registry import ATTACKS, GOALS
 from ...threat_model import ThreatModel
 from ..attacker import attacker_for
+from ..class_names import check_class_names, names_in_checkpoint
+from ..warn import warn
 
 __all__ = ['AttackHook']
 
@@ -17,21 +19,26 @@ __all__ = ['AttackHook']
 class AttackHook(Hook):
     """Attack every batch of an ordinary test run, under the library's own tools/test.py.
 
-        custom_hooks = [dict(type='AttackHook', attack=dict(type='SparsePGD', k=300), goal=dict(type='Vanish'))]
+        custom_hooks = [dict(type='AttackHook', attack=dict(type='SparsePGD', k=300),
+                             goal=dict(type='Vanish'))]
 
-    The evaluator then reports adversarial metrics. Nothing is stored; for records, pictures and clean metrics beside the
-    adversarial ones use :class:`~sparse_dense_attacks.engine.loops.AttackLoop`.
+    The evaluator then reports adversarial metrics. Nothing is stored; for records, pictures and
+    clean metrics beside the adversarial ones use
+    :class:`~sparse_dense_attacks.engine.loops.AttackLoop`.
 
     Args:
         attack: attack config or object.
         goal: goal config or object.
-        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields.
+        threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of
+            its fields.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
-        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them before.
+        **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
+            before.
     """
     priority = 'VERY_LOW'  # after IterTimerHook has started its clock
 
-    def __init__(self, attack, goal, threat: ThreatModel | dict | None = None, victim: dict | None = None, **older):
+    def __init__(self, attack, goal, threat: ThreatModel | dict | None = None,
+                 victim: dict | None = None, **older):
         self.attack, self.goal = attack, goal
         self.victim = {} if victim is None else victim
         check_config(self, 'attack')
@@ -39,11 +46,19 @@ class AttackHook(Hook):
         check_mapping(self, 'victim')
         self.attack, self.goal = ATTACKS.build(attack), GOALS.build(goal)
         self.threat = ThreatModel.build(threat, older, 'AttackHook')
+        self.loaded: list[dict] = []  # what the weights' file says about itself
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        self.loaded = [dict(meta=checkpoint.get('meta'))]
 
     def before_test(self, runner) -> None:
         dataset = runner.test_dataloader.dataset
-        self.attacker = attacker_for(runner, dataset, self.victim, self.attack, self.goal, self.threat)
+        self.attacker = attacker_for(runner, dataset, self.victim, self.attack, self.goal,
+                                     self.threat)
+        for checkpoint in self.loaded:
+            check_class_names(names_in_checkpoint(checkpoint), dataset)
         self.successes: list[bool] = []
+        self.images = 0
         runner.logger.info(f'attack under {self.threat}')
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -56,7 +71,12 @@ class AttackHook(Hook):
         result = perturbed.result
         counted = result.clean_correct & result.defined
         self.successes += result.success[counted].tolist()
+        self.images += int(result.defined.sum())
 
     def after_test_epoch(self, runner, metrics=None) -> None:
+        if self.images and not self.successes:
+            warn(f'the model had none of the {self.images} clean images right: check weights, '
+                 'classes and labels')
         rate = statistics.fmean(self.successes) if self.successes else math.nan
-        runner.logger.info(f'attack success rate {rate:.4f} over {len(self.successes)} images the victim got right')
+        runner.logger.info(f'attack success rate {rate:.4f} over {len(self.successes)} images the '
+                           'victim got right')

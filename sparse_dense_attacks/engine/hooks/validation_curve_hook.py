@@ -15,7 +15,8 @@ __all__ = ['ValidationCurveHook']
 
 @HOOKS.register_module()
 class ValidationCurveHook(Hook):
-    """Keeps the metrics of every validation by an AttackValLoop in ``validations.json`` and draws them: ``curves.png``.
+    """Keeps the metrics of every validation by an AttackValLoop in ``validations.json`` and draws
+    them: ``curves.png``.
 
     A resumed training run goes on with both.
     """
@@ -27,11 +28,13 @@ class ValidationCurveHook(Hook):
     def before_train(self, runner) -> None:
         path = Path(runner.work_dir) / 'validations.json'
         if runner.iter and path.is_file():
-            self.history = [one for one in json.loads(path.read_text()) if one['iter'] <= runner.iter]
+            earlier = json.loads(path.read_text())
+            self.history = [one for one in earlier if one['iter'] <= runner.iter]
 
     @master_only
     def after_val_epoch(self, runner, metrics=None) -> None:
-        scores = {name: value for name, value in metrics.items() if name.startswith(('clean/', 'adv/')) and np.isscalar(value)}
+        scores = {name: value for name, value in metrics.items()
+                  if name.startswith(('clean/', 'adv/')) and np.isscalar(value)}
         self.history.append(dict(epoch=runner.epoch, iter=runner.iter, **scores))
         store = ResultStore(runner.work_dir)
         store.write_json('validations.json', self.history)
