@@ -2,8 +2,8 @@
 import contextlib
 import copy
 import math
+import os
 import statistics
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.registry import LOOPS
 from mmengine.runner import TestLoop, ValLoop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .. import screen
 from ..errors import InputError
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
@@ -61,14 +60,21 @@ class AttackLoop(TestLoop):
 
     def run(self) -> dict:
         """Attack and evaluate; returns (and writes to metrics.json) the flat dict of metrics."""
+        with contextlib.closing(self.store):
+            return self._run()
+
+    def _run(self) -> dict:
         if is_main_process():
             self.store.start(self.run_info, self.resume)
+            for note in screen.first(self.store.notes):
+                screen.say(f'warning: {note}')
         barrier()
         self.store.reload()
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        with self._progress() as advance:
+        images = len(self.dataloader.dataset) / get_world_size()
+        with screen.progress(images, shown=is_main_process()) as advance:
             for idx, data_batch in enumerate(self.dataloader):
                 unreadable = data_batch.pop('unreadable', ())
                 for key, reason in unreadable:
@@ -144,14 +150,6 @@ class AttackLoop(TestLoop):
             self.store.write_json('metrics.json', metrics | dict.fromkeys(nan))
             _print_table(metrics, self.store.work_dir)
         return metrics
-
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator[Callable[[int], None]]:
-        columns = (TextColumn('attack'), BarColumn(), MofNCompleteColumn(), TextColumn('images'), TimeElapsedColumn(),
-                   TextColumn('left'), TimeRemainingColumn(elapsed_when_finished=False))
-        with Progress(*columns, console=Console(stderr=True), disable=not is_main_process()) as progress:
-            task = progress.add_task('attack', total=len(self.dataloader.dataset) / get_world_size())
-            yield lambda images: progress.advance(task, images)
 
 
 @LOOPS.register_module()
@@ -290,14 +288,19 @@ def _print_table(metrics: dict, work_dir) -> None:
     table = Table('metric', 'clean', 'adversarial')
     for name, value in metrics.items():
         if name.startswith('clean/') and not isinstance(value, list):
-            table.add_row(name.removeprefix('clean/'), _show(value), _show(metrics.get(name.replace('clean/', 'adv/', 1))))
+            attacked = metrics.get(name.replace('clean/', 'adv/', 1))
+            screen.add_row(table, name.removeprefix('clean/'), _show(value), _show(attacked))
     table.add_section()
+    at = 'attack/success_rate_at_'
     for name, value in metrics.items():
-        if name.startswith('attack/'):
-            table.add_row(name, '', _show(value))
-    console = Console()
-    console.print(table)
-    console.print(f'results in {work_dir}', soft_wrap=True)
+        if name.startswith('attack/') and not name.startswith(at):
+            screen.add_row(table, name, '', _show(value))
+    if shares := [f'{name.removeprefix(at)}: {_show(value)}' for name, value in metrics.items()
+                  if name.startswith(at)]:
+        screen.add_row(table, f'{at}...', '', ', '.join(shares))
+    screen.show(table)
+    relative = os.path.relpath(work_dir)
+    screen.show(f'results in {work_dir if relative.startswith("..") else relative}')
 
 
 def _show(value) -> str:
