@@ -30,7 +30,7 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
     the log file only.
     """
     _share_processors()
-    loud = {'-v', '--verbose'} & set(sys.argv[1:] if argv is None else argv)
+    loud = {'-v', '--verbose', '-h', '--help'} & set(sys.argv[1:] if argv is None else argv)
     try:
         with contextlib.nullcontext() if loud else screen.quiet():
             run(argv)
