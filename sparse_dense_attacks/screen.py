@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -48,19 +48,19 @@ def show(content: Table | str) -> None:
 
 def add_row(table: Table, *cells: object) -> None:
     """Add cells of any text to a table; they wrap, and are never cut."""
-    table.add_row(*(Text(printable(cell, sys.stdout), overflow='fold') for cell in cells))
+    encoding = Console().encoding
+    table.add_row(*(Text(printable(cell, encoding), overflow='fold') for cell in cells))
 
 
-def printable(value: object, stream: IO[str] | None = None) -> str:
-    r"""Text that a stream can take: what it cannot encode, such as undecodable bytes of a file's
-    name, stands as ``\udcff``.
+def printable(value: object, encoding: str = 'utf-8') -> str:
+    r"""Text that can be encoded: what cannot, such as odd bytes of a file's name, stands as
+    ``\udcff``.
     """
-    encoding = (stream and stream.encoding) or 'utf-8'
     return str(value).encode(encoding, 'backslashreplace').decode(encoding)
 
 
 def _print(console: Console, text: Text) -> None:
-    plain = Text(printable(text.plain, console.file), text.style)
+    plain = Text(printable(text.plain, console.encoding), text.style)
     console.print(plain, markup=False, soft_wrap=True)
 
 

@@ -108,7 +108,8 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     weights = (find_weights(args.checkpoint) if args.checkpoint else
                find_weights(_own_weights(cfg, args), cfg.filename, unset))
     # The config of a resumed training resumes; what our runs resume is another thing.
-    cfg.load_from, cfg.resume, cfg.launcher = weights, False, args.launcher
+    cfg.load_from, cfg.resume = weights, False
+    cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     victim = cfg.pop('victim', None)
     pictures = cfg.pop('pictures', 8)
@@ -164,7 +165,8 @@ def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]
     """Build what the arguments, else the config, else the defaults name, after writing it and all
     ``--cfg-options`` into ``cfg``."""
     from .configs import set_options
-    task, *defaults = _DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
+    fallback = _DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
+    task, defaults = fallback[0], fallback[1:]
     for key, registry, default in zip(('attack', 'goal'), (ATTACKS, GOALS), defaults, strict=True):
         if chosen := _chosen(registry, getattr(args, key), cfg.get(key) or default):
             cfg[key] = chosen

@@ -52,7 +52,9 @@ def guard_loading(trust: bool = False) -> None:
 
     CheckpointLoader.register_scheme('', load_from_file, force=True)
     for loader, prefixes in _REMOTE.items():
-        CheckpointLoader.register_scheme(prefixes, loader if trust else _guarded(loader), force=True)
+        CheckpointLoader.register_scheme(
+            prefixes, loader if trust else _guarded(loader), force=True
+        )
 
 
 def read_checkpoint(path: str, trust: bool = False, map_location: Any = 'cpu') -> Any:

@@ -128,8 +128,10 @@ def check_writable(work_dir: str) -> None:
         if error.errno in _DISK_FULL:
             raise
         place = f'{Path(work_dir).absolute()} ({error.strerror})'
-        raise InputError(f'cannot write results to {place}: name a folder with --work-dir, or run sda '
-                         'in one you may write to') from error
+        raise InputError(
+            f'cannot write results to {place}: name a folder with --work-dir, or run sda '
+            'in one you may write to'
+        ) from error
 
 
 def keep_log(cfg) -> None:
@@ -167,8 +169,10 @@ def check_ops() -> None:
         from mmcv.ops import nms
         nms(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([1.]), 0.5)
     except (ImportError, RuntimeError) as error:
-        way_out = f'do without the compiled ones: export {compat.SWITCH}=0; or ' if compat.compiled_file() else ''
-        raise InputError(f'mmcv ops do not work ({one_line(error)}); {way_out}run: sda doctor') from error
+        without = f'do without the compiled ones: export {compat.SWITCH}=0; or '
+        way_out = without if compat.compiled_file() else ''
+        raise InputError(f'mmcv ops do not work ({one_line(error)}); {way_out}run: sda '
+                         'doctor') from error
 
 
 def one_line(error: BaseException) -> str:

@@ -49,7 +49,9 @@ def unset_variables(cfg: Config) -> str:
     """A hint for files that are not there: which environment variables the config would take."""
     names = dict.fromkeys(re.findall(r'\{\{\s*\$(\w+)\s*:', cfg.text))
     unset = [name for name in names if name not in os.environ]
-    return f"; the config takes its folders from {', '.join(unset)}, which is unset" if unset else ''
+    return (
+        f"; the config takes its folders from {', '.join(unset)}, which is unset" if unset else ''
+    )
 
 
 def _cause(error: BaseException) -> str:
@@ -124,9 +126,8 @@ def find_config(name: str) -> Path:
     Raises:
         InputError: no such file or package; no config of that name, with the nearest; or several.
     """
-    package, separator, wanted = name.partition('::')
-    if separator:
-        return _in_package(package, wanted)
+    if '::' in name:
+        return _in_package(*name.split('::', 1))
     path = Path(name)
     if path.is_file():
         return path
@@ -139,9 +140,9 @@ def packaged(name: str) -> tuple[str, Path] | None:
     Raises:
         InputError: as :func:`find_config`.
     """
-    package, separator, wanted = name.partition('::')
-    if not separator:
+    if '::' not in name:
         return None
+    package, wanted = name.split('::', 1)
     return package, _in_package(package, wanted).relative_to(_folder(package))
 
 

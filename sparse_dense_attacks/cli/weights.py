@@ -115,7 +115,9 @@ def check_weights(model: torch.nn.Module, path: str | None, trust: bool = False)
         found = read_checkpoint(path, trust)
     state = found.get('state_dict', found) if isinstance(found, Mapping) else found
     if not isinstance(state, Mapping):
-        raise InputError(f'weights {path} hold a {type(state).__name__}, expected a dict of tensors')
+        raise InputError(
+            f'weights {path} hold a {type(state).__name__}, expected a dict of tensors'
+        )
     state = {re.sub(r'^module\.', '', str(name)): value for name, value in state.items()}
     inner = model.get_submodule('module') if is_model_wrapper(model) else model
     wanted = inner.state_dict()

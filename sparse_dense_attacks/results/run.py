@@ -13,6 +13,7 @@ from .record import Record, read_records
 __all__ = ['FORMAT', 'Run', 'read_info', 'read_json']
 
 FORMAT = 2  # of run.json and records.jsonl; 2 added the digests of the images
+_ANEW = 'start the run anew, without --resume'
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,11 @@ def read_info(work_dir: Path) -> dict[str, Any]:
     path = work_dir / 'run.json'
     info = read_json(path)
     if not isinstance(info.get('identity'), dict):
-        raise InputError(f"{path} is broken (no 'identity'): start the run anew, without --resume")
-    if info.get('format', 1) != FORMAT:
-        raise InputError(f'{path} is of format {info.get("format", 1)}, this version reads {FORMAT}: '
-                         'use the version that wrote it, or start the run anew, without --resume')
+        raise InputError(f"{path} is broken (no 'identity'): {_ANEW}")
+    found = info.get('format', 1)
+    if found != FORMAT:
+        raise InputError(f'{path} is of format {found}, this version reads {FORMAT}: use the '
+                         f'version that wrote it, or {_ANEW}')
     return info
 
 
@@ -86,8 +88,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise InputError(f'{path} is broken ({error}): start the run anew, without --resume') from error
+        raise InputError(f'{path} is broken ({error}): {_ANEW}') from error
     if not isinstance(content, dict):
-        raise InputError(f'{path} is broken (a {type(content).__name__}, expected an object): start '
-                         'the run anew, without --resume')
+        found = type(content).__name__
+        raise InputError(f'{path} is broken (a {found}, expected an object): {_ANEW}')
     return content
