@@ -6,6 +6,7 @@ registered in mmengine's root registries instead, where configs of every library
 """
 import difflib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -58,10 +59,26 @@ class Registry:
     def __iter__(self):
         return iter(self._classes)
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str | type) -> Any:
+        """A class by its name, by its dotted name as pure-Python configs give it, or as it is.
+
+        Raises:
+            InputError: no such class is registered.
+        """
         for known, cls in self._classes.items():
-            if name in (known, snake_case(known)):
+            if name in (known, snake_case(known), cls):
                 return cls
+        if isinstance(name, type):
+            raise InputError(f'{name.__module__}.{name.__qualname__} is no registered {self.name}: '
+                             f'{nearest(name.__name__, self._classes)}')
+        if '.' in name:
+            try:
+                found = pkgutil.resolve_name(name)
+            except (ImportError, AttributeError, ValueError) as error:
+                raise InputError(f"unknown {self.name} '{name}': {error}; "
+                                 f"{nearest(name.rpartition('.')[2], self._classes)}") from error
+            if isinstance(found, type):
+                return self.get(found)
         raise InputError(f"unknown {self.name} '{name}': {nearest(name, self._classes)}")
 
     def build(self, cfg: Any, **defaults) -> Any:
@@ -75,7 +92,7 @@ class Registry:
         if not isinstance(cfg, Mapping):
             return cfg
         arguments = {**defaults, **cfg}
-        if not isinstance(arguments.get('type'), str):
+        if not isinstance(arguments.get('type'), str | type):
             raise InputError(f"{self.name} config {dict(cfg)} needs a 'type': {nearest('', self._classes)}")
         cls = self.get(arguments.pop('type'))
         arguments.pop('_scope_', None)  # mmengine marks dicts inherited from another library

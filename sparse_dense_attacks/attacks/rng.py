@@ -64,7 +64,8 @@ class ImageRNG:
 
 
 def _generator(seed: int, key) -> torch.Generator:
-    digest = hashlib.blake2b(f'{seed}\0{key}'.encode(), digest_size=8).digest()
+    name = f'{seed}\0{key}'.encode(errors='surrogateescape')  # of a file it may be no UTF-8
+    digest = hashlib.blake2b(name, digest_size=8).digest()
     seed = int.from_bytes(digest, 'little') >> 1  # manual_seed takes 63 bits
     return torch.Generator().manual_seed(seed)
 

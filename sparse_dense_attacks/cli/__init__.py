@@ -21,7 +21,8 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``sda``; exit status: 0 done, 2 bad input (one line on stderr), 130 interrupted."""
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ['--help']
+    words = list(sys.argv[1:] if argv is None else argv) or ['--help']
+    name, rest = words[0], words[1:]
     if name in COMMANDS:
         return importlib.import_module(f'{__name__}.{name}').main(rest)
     if name == '--version':
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name in ('-h', '--help'):
         lines = ''.join(f'  {command:8} {text}\n' for command, text in COMMANDS.items())
-        print(f'usage: sda COMMAND ...\n\n{lines}\nOptions: sda COMMAND --help; version: sda --version')
+        print(f'usage: sda COMMAND ...\n\n{lines}\n'
+              'Options: sda COMMAND --help; version: sda --version')
         return 0
     from ..registry import nearest
     print(f"error: sda has no command '{name}': {nearest(name, COMMANDS)}", file=sys.stderr)

@@ -10,10 +10,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import screen
 from ..errors import InputError
-from ..registry import ATTACKS, GOALS, Registry, snake_case
+from ..registry import ATTACKS, GOALS, Registry
 from . import common
-from .common import CONFIG_ERRORS, check_device, check_ops, check_writable, unbuilt, writing_to
+from .common import (
+    CONFIG_ERRORS,
+    check_device,
+    check_ops,
+    check_writable,
+    keep_log,
+    say,
+    unbuilt,
+    writing_to,
+)
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -74,10 +84,13 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     from ..engine.photos import use_photos
     from ..results import describe, file_digest, versions
     from ..threat_model import ThreatModel
-    from .configs import read_config
+    from .checkpoints import guard_loading
+    from .configs import read_config, unset_variables
     from .weights import check_weights, find_weights
 
+    guard_loading(args.trust_weights)
     cfg = read_config(args.config)
+    unset = unset_variables(cfg)
     attack, goal = _attack_and_goal(cfg, args)
     given = cfg.to_dict()
     older = {name: given[name] for name in _OLDER if name in given}
@@ -87,14 +100,16 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
             raise InputError(f"{args.config} has no '{key}': take it from the model's own test "
                              'config (_base_ = [...])')
     if args.images:
-        use_photos(cfg, args.images)
+        say(use_photos(cfg, args.images))
     if args.limit is not None:
         _cut(cfg.test_dataloader.dataset, args.limit)
     check_device(args.device)
 
-    weights = find_weights(args.checkpoint or _own_weights(cfg, args))
+    weights = (find_weights(args.checkpoint) if args.checkpoint else
+               find_weights(_own_weights(cfg, args), cfg.filename, unset))
     # The config of a resumed training resumes; what our runs resume is another thing.
-    cfg.load_from, cfg.resume, cfg.launcher = weights, False, args.launcher
+    cfg.load_from, cfg.resume = weights, False
+    cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     victim = cfg.pop('victim', None)
     pictures = cfg.pop('pictures', 8)
@@ -113,19 +128,21 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info,
                         check=(args.limit or 8) if args.check else 0)
+    keep_log(cfg)
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
         check_ops()
     check_writable(cfg.work_dir)
     try:
         runner = Runner.from_cfg(cfg)
+        screen.attach(runner.logger)
         if args.device:
             runner.model.to(args.device)
-        check_weights(runner.model, weights)
+        check_weights(runner.model, weights, args.trust_weights)
         _ = runner.test_loop  # built here, so that a wrong data set is reported as such
     except InputError:
         raise
     except CONFIG_ERRORS as error:
-        raise unbuilt(args.config, error) from error
+        raise unbuilt(args.config, error, unset) from error
     return runner
 
 
@@ -151,7 +168,8 @@ def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]
     """Build what the arguments, else the config, else the defaults name, after writing it and all
     ``--cfg-options`` into ``cfg``."""
     from .configs import set_options
-    task, *defaults = _DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
+    fallback = _DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
+    task, defaults = fallback[0], fallback[1:]
     for key, registry, default in zip(('attack', 'goal'), (ATTACKS, GOALS), defaults, strict=True):
         if chosen := _chosen(registry, getattr(args, key), cfg.get(key) or default):
             cfg[key] = chosen
@@ -179,9 +197,9 @@ def _chosen(registry: Registry, name: str | None, own: Any) -> Any:
     own = dict(type=own) if isinstance(own, str) else own
     if name is None:
         return own
-    kind = registry.get(name).__name__
-    same = isinstance(own, dict) and own.get('type') in (kind, snake_case(kind))
-    return own if same else dict(type=kind)
+    kind = registry.get(name)
+    same = isinstance(own, dict) and 'type' in own and registry.get(own['type']) is kind
+    return own if same else dict(type=kind.__name__)
 
 
 def _cut(dataset: Any, limit: int) -> None:

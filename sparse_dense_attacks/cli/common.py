@@ -2,14 +2,18 @@
 import argparse
 import contextlib
 import errno
+import os
+import sys
 import tempfile
 from pathlib import Path
+from pickle import UnpicklingError
 
-from .. import compat
+from .. import compat, screen
 from ..errors import InputError
+from ..screen import say
 
 __all__ = ['CONFIG_ERRORS', 'check_device', 'check_ops', 'check_writable', 'common_arguments',
-           'main', 'one_line', 'unbuilt', 'writing_to']
+           'keep_log', 'main', 'one_line', 'say', 'unbuilt', 'writing_to']
 
 # Failures of mmengine, mmcv and the model libraries that mean a wrong config, and no bug of theirs.
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError,
@@ -22,28 +26,44 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
     """Run a command and return its exit status.
 
     Bad input is one line on stderr and status 2; an interrupted run, status 130, says what it
-    ``kept`` and how to go on.
+    ``kept`` and how to go on. Unless ``-v`` is among the arguments, what libraries print goes to
+    the log file only.
     """
-    from rich.console import Console
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    _share_processors()
+    loud = {'-v', '--verbose', '-h', '--help'} & set(sys.argv[1:] if argv is None else argv)
     try:
-        run(argv)
+        with contextlib.nullcontext() if loud else screen.quiet():
+            run(argv)
     except InputError as error:
-        console.print(f'error: {error}', markup=False)
+        say(f'error: {error}')
+        return 2
+    except UnpicklingError as error:
+        from .checkpoints import refusal
+        say(f'error: {refusal(error)}')
         return 2
     except ImportError as error:
-        console.print(f'error: {one_line(error)}; sda doctor says what repairs it', markup=False)
+        say(f'error: {one_line(error)}; sda doctor says what repairs it')
         return 2
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
         place = error.filename or 'where results go'
-        console.print(f'error: disk full ({place}); {kept}: free some space and add --resume')
+        say(f'error: disk full ({place}); {kept}: free some space and add --resume')
         return 2
     except KeyboardInterrupt:
-        console.print(f'stopped; {kept}: add --resume to go on')
+        say(f'stopped; {kept}: add --resume to go on')
         return 130
     return 0
+
+
+def _share_processors() -> None:
+    """Let threads that wait sleep, as long as torch is not loaded yet and the user has not chosen.
+
+    By default they spin, and beside other jobs on the same processors everything takes four times
+    as long.
+    """
+    if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'} & os.environ.keys():
+        os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
 
 
 def common_arguments(command: str, description: str, config: str) -> argparse.ArgumentParser:
@@ -61,6 +81,10 @@ def common_arguments(command: str, description: str, config: str) -> argparse.Ar
                         help='for example attack.k=500')
     parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: cuda if there is one')
+    parser.add_argument('--trust-weights', action='store_true', help='run the code that a file of '
+                        'weights names; by default such files are refused')
+    parser.add_argument('-v', '--verbose', action='store_true', help='print all that the libraries '
+                        'log; it is in the log file in any case')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
@@ -104,13 +128,29 @@ def check_writable(work_dir: str) -> None:
         if error.errno in _DISK_FULL:
             raise
         place = f'{Path(work_dir).absolute()} ({error.strerror})'
-        raise InputError(f'cannot write results to {place}: name a folder with --work-dir, or run sda '
-                         'in one you may write to') from error
+        raise InputError(
+            f'cannot write results to {place}: name a folder with --work-dir, or run sda '
+            'in one you may write to'
+        ) from error
 
 
-def unbuilt(config: str, error: Exception) -> InputError:
-    """What to say when the Runner of a config cannot be built."""
+def keep_log(cfg) -> None:
+    """Let the log file have the environment, the config and the hooks, whatever is printed."""
+    if cfg.get('log_level', 'INFO') != 'DEBUG':
+        cfg.log_level = 'INFO'
+
+
+def unbuilt(config: str, error: Exception, unset: str = '') -> InputError:
+    """What to say when the Runner of a config cannot be built.
+
+    Args:
+        config: what the user calls it.
+        error: what was raised.
+        unset: a hint to add where a file is missing.
+    """
     text = f'cannot build the run of {config}: {type(error).__name__}: {one_line(error)}'
+    if isinstance(error, FileNotFoundError):
+        text += unset
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         text += '; run sda in a folder you may write to'  # drawn or fetched data sets lie below it
     return InputError(text)
@@ -129,8 +169,10 @@ def check_ops() -> None:
         from mmcv.ops import nms
         nms(torch.tensor([[0., 0., 1., 1.]]), torch.tensor([1.]), 0.5)
     except (ImportError, RuntimeError) as error:
-        way_out = f'do without the compiled ones: export {compat.SWITCH}=0; or ' if compat.compiled_file() else ''
-        raise InputError(f'mmcv ops do not work ({one_line(error)}); {way_out}run: sda doctor') from error
+        without = f'do without the compiled ones: export {compat.SWITCH}=0; or '
+        way_out = without if compat.compiled_file() else ''
+        raise InputError(f'mmcv ops do not work ({one_line(error)}); {way_out}run: sda '
+                         'doctor') from error
 
 
 def one_line(error: BaseException) -> str:

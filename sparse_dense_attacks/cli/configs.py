@@ -1,6 +1,9 @@
 """Configs of the command line: files, and names of those inside installed packages."""
+import ast
 import difflib
 import inspect
+import os
+import re
 from pathlib import Path
 
 from mmengine.config import Config
@@ -11,7 +14,8 @@ from ..errors import InputError
 from ..registry import nearest
 from .common import one_line
 
-__all__ = ['find_config', 'load_config', 'packaged', 'read_config', 'set_options']
+__all__ = ['find_config', 'load_config', 'packaged', 'read_config', 'set_options',
+           'unset_variables']
 
 PACKAGES = ('sparse_dense_attacks', 'mmdet', 'mmseg', 'mmpretrain')
 # What mmengine's Runner looks up in a config beside its own arguments.
@@ -33,10 +37,59 @@ def read_config(name: str) -> Config:
         InputError: there is none, or it cannot be read as a config.
     """
     path = find_config(name)
+    _check_bases(path, name)
     try:
         return Config.fromfile(path)
-    except Exception as error:  # a config is Python code and can raise anything
-        raise InputError(f'config {name}: {type(error).__name__}: {one_line(error)}') from error
+    except (Exception, SystemExit) as error:  # a config is Python code and can do anything
+        what = f'{type(error).__name__}: {one_line(error)}'
+        raise InputError(f'config {name}: {what}{_cause(error)}') from error
+
+
+def unset_variables(cfg: Config) -> str:
+    """A hint for files that are not there: which environment variables the config would take."""
+    names = dict.fromkeys(re.findall(r'\{\{\s*\$(\w+)\s*:', cfg.text))
+    unset = [name for name in names if name not in os.environ]
+    return (
+        f"; the config takes its folders from {', '.join(unset)}, which is unset" if unset else ''
+    )
+
+
+def _cause(error: BaseException) -> str:
+    """Where an import failed because of another one, that one."""
+    first = error
+    while first.__cause__ or first.__context__:
+        first = first.__cause__ or first.__context__  # type: ignore[assignment]
+    if first is error or str(first) in str(error).splitlines()[-1:]:
+        return ''
+    return f' (cause: {type(first).__name__}: {one_line(first)})'
+
+
+def _check_bases(path: Path, name: str, below: tuple[Path, ...] = ()) -> None:
+    """Refuse a config that is among its own bases: mmengine would go round until Python gives up."""
+    path = path.resolve()
+    if path in below:
+        circle = ' -> '.join(one.name for one in (*below[below.index(path):], path))
+        raise InputError(f'config {name}: its _base_ is circular: {circle}')
+    for base in _bases(path):
+        if base.is_file():
+            _check_bases(base, name, (*below, path))
+
+
+def _bases(path: Path) -> list[Path]:
+    """The files that a Python config names as ``_base_``, as far as it does so in plain strings."""
+    if path.suffix != '.py':
+        return []
+    try:
+        tree = ast.parse(path.read_text(encoding='utf-8'))
+    except (SyntaxError, ValueError, OSError):  # mmengine says what is wrong with it
+        return []
+    named: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(
+                isinstance(one, ast.Name) and one.id == '_base_' for one in node.targets):
+            named = [one.value for one in ast.walk(node.value)
+                     if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return [path.parent / base for base in named if '::' not in base]
 
 
 def set_options(cfg: Config, name: str, options: dict | None, own: tuple[str, ...] = ()) -> None:
@@ -73,9 +126,8 @@ def find_config(name: str) -> Path:
     Raises:
         InputError: no such file or package; no config of that name, with the nearest; or several.
     """
-    package, separator, wanted = name.partition('::')
-    if separator:
-        return _in_package(package, wanted)
+    if '::' in name:
+        return _in_package(*name.split('::', 1))
     path = Path(name)
     if path.is_file():
         return path
@@ -88,9 +140,9 @@ def packaged(name: str) -> tuple[str, Path] | None:
     Raises:
         InputError: as :func:`find_config`.
     """
-    package, separator, wanted = name.partition('::')
-    if not separator:
+    if '::' not in name:
         return None
+    package, wanted = name.split('::', 1)
     return package, _in_package(package, wanted).relative_to(_folder(package))
 
 

@@ -32,34 +32,77 @@ STACKS = {'onedl': 'constraints.txt', 'upstream': 'constraints-upstream.txt'}
 
 OTHER_TORCH = 'mmcv was compiled for another torch'
 REBUILD = (
-    'do without mmcv\'s compiled operators: export SDA_COMPILED_OPS=0; or compile them again: pip install --no-cache-dir '
-    '--no-build-isolation --no-deps --force-reinstall --no-binary {dist} {dist}=={version}'
+    "do without mmcv's compiled operators: export SDA_COMPILED_OPS=0; or compile them again: "
+    'pip install --no-cache-dir --no-build-isolation --no-deps --force-reinstall '
+    '--no-binary {dist} {dist}=={version}'
 )
 IMPORT_FIRST = (
     'import sparse_dense_attacks before mmcv.ops, mmdet.models and the like; in a config: '
     "custom_imports = dict(imports=['sparse_dense_attacks'])"
 )
 OWN_PACKAGE = f'pip install --no-deps -e {ROOT}'
-TORCHVISION_FIX = 'install torch and torchvision of the same release and the same CUDA or CPU build, in one command'
+TORCHVISION_FIX = (
+    'install torch and torchvision of the same release and the same CUDA or CPU build, in one '
+    'command'
+)
 OLD_SETUPTOOLS = 'pip install "setuptools<81"'
 OLD_NUMPY = 'pip install "numpy<2"'
-ONE_STACK = 'take all libraries from one stack: the onedl-* ones (make env) or upstream\'s (make env-upstream)'
+ONE_STACK = (
+    'take all libraries from one stack: the onedl-* ones (make env) or upstream\'s (make '
+    'env-upstream)'
+)
 
 # What the known failures say, what they mean, and the fix.
 KNOWN_FAILURES = (
     (r'implementation for device \S+ not found', OTHER_TORCH, REBUILD),
     (r'not linked with support for cuda devices', OTHER_TORCH, REBUILD),
     (r'mmcv\S*: undefined symbol', OTHER_TORCH, REBUILD),
-    (r'killed by signal', 'a compiled library crashed, most likely one made for another torch', REBUILD),
-    (r"No module named 'mmcv\._ext'", 'this mmcv has no compiled operators, and ours were not put in their place', IMPORT_FIRST),
+    (
+        r'killed by signal',
+        'a compiled library crashed, most likely one made for another torch',
+        REBUILD,
+    ),
+    (
+        r"No module named 'mmcv\._ext'",
+        'this mmcv has no compiled operators, and ours were not put in their place',
+        IMPORT_FIRST,
+    ),
     (r"No module named 'sparse_dense_attacks'", 'this package is not installed', OWN_PACKAGE),
-    (r'operator torchvision::nms does not exist', 'torchvision was built for another torch', TORCHVISION_FIX),
-    (r"No module named '(ftfy|regex)'", 'mmsegmentation 1.2 does not declare what it needs', 'pip install ftfy regex'),
-    (r"No module named 'pkg_resources'", 'setuptools no longer ships pkg_resources from 82 on', OLD_SETUPTOOLS),
-    (r'MMCV==\S+ is (used but )?incompatible', 'this library does not accept the installed mmcv', ONE_STACK),
-    (r'libGL\.so', 'opencv-python needs libGL', 'pip uninstall opencv-python, then pip install opencv-python-headless'),
-    (r'sctypes. was removed', 'imgaug 0.4.0 does not run on numpy 2', 'pip uninstall imgaug, then pip install imaug'),
-    (r'compiled using NumPy 1|Numpy is not available', 'this torch was built for numpy 1', OLD_NUMPY),
+    (
+        r'operator torchvision::nms does not exist',
+        'torchvision was built for another torch',
+        TORCHVISION_FIX,
+    ),
+    (
+        r"No module named '(ftfy|regex)'",
+        'mmsegmentation 1.2 does not declare what it needs',
+        'pip install ftfy regex',
+    ),
+    (
+        r"No module named 'pkg_resources'",
+        'setuptools no longer ships pkg_resources from 82 on',
+        OLD_SETUPTOOLS,
+    ),
+    (
+        r'MMCV==\S+ is (used but )?incompatible',
+        'this library does not accept the installed mmcv',
+        ONE_STACK,
+    ),
+    (
+        r'libGL\.so',
+        'opencv-python needs libGL',
+        'pip uninstall opencv-python, then pip install opencv-python-headless',
+    ),
+    (
+        r'sctypes. was removed',
+        'imgaug 0.4.0 does not run on numpy 2',
+        'pip uninstall imgaug, then pip install imaug',
+    ),
+    (
+        r'compiled using NumPy 1|Numpy is not available',
+        'this torch was built for numpy 1',
+        OLD_NUMPY,
+    ),
 )
 
 NMS = 'nms(torch.tensor([[0., 0, 4, 4], [0, 0, 4, 4]]), torch.tensor([1., .5]), {threshold})'
@@ -141,12 +184,16 @@ def run_python(code: str) -> tuple[str, str]:
 
 def explain(name: str, error: str) -> Check:
     """A failed check, with cause and fix if the error is a known one."""
-    dist, version = next(iter(installed(*LIBRARIES['mmcv']).items()), ('onedl-mmcv', pins('onedl')['onedl-mmcv']))
+    dist, version = next(
+        iter(installed(*LIBRARIES['mmcv']).items()), ('onedl-mmcv', pins('onedl')['onedl-mmcv'])
+    )
     last = error.splitlines()[-1].strip()
     for pattern, cause, fix in KNOWN_FAILURES:
         if re.search(pattern, error):
             return Check(name, 'fail', f'{cause}: {last}', fix.format(dist=dist, version=version))
-    return Check(name, 'fail', last, 'not a failure this tool knows; make clean env installs a tested stack')
+    return Check(
+        name, 'fail', last, 'not a failure this tool knows; make clean env installs a tested stack'
+    )
 
 
 def python_version() -> Check:
@@ -160,24 +207,37 @@ def own_package() -> Check:
     if not importable('sparse_dense_attacks'):
         return Check('sparse_dense_attacks', 'fail', 'not importable', OWN_PACKAGE)
     error, _ = run_python('from sparse_dense_attacks import attack')
-    return explain('sparse_dense_attacks', error) if error else Check('sparse_dense_attacks', 'ok', 'imports')
+    return (
+        explain('sparse_dense_attacks', error)
+        if error
+        else Check('sparse_dense_attacks', 'ok', 'imports')
+    )
 
 
 def torch_pair() -> Check:
     """torch 2.N belongs to torchvision 0.(15 + N)."""
     found = installed('torch', 'torchvision')
-    text = ', '.join(f'{name} {version}' for name, version in found.items()) or 'neither is installed'
+    text = (
+        ', '.join(f'{name} {version}' for name, version in found.items()) or 'neither is installed'
+    )
     if len(found) < 2:
         return Check('torch pair', 'fail', text, 'pip install torch torchvision')
     torch, torchvision = release(found['torch']), release(found['torchvision'])
     if torch[0] == 2 and torchvision[:2] != (0, 15 + torch[1]):
-        return Check('torch pair', 'fail', text, f'pip install "torchvision==0.{15 + torch[1]}.*", made for this torch')
+        return Check(
+            'torch pair',
+            'fail',
+            text,
+            f'pip install "torchvision==0.{15 + torch[1]}.*", made for this torch',
+        )
     return Check('torch pair', 'ok', text)
 
 
 def torchvision_ops() -> Check:
     error, _ = run_python(TORCHVISION_TEST)
-    return explain('torchvision ops', error) if error else Check('torchvision ops', 'ok', 'nms runs')
+    return (
+        explain('torchvision ops', error) if error else Check('torchvision ops', 'ok', 'nms runs')
+    )
 
 
 def library(name: str) -> Check:
@@ -185,7 +245,12 @@ def library(name: str) -> Check:
     found = installed(*LIBRARIES[name])
     text = ' and '.join(f'{dist} {version}' for dist, version in found.items())
     if not found:
-        return Check(name, 'note', 'not installed', "only needed for that library's models; make env installs all five")
+        return Check(
+            name,
+            'note',
+            'not installed',
+            "only needed for that library's models; make env installs all five",
+        )
     if len(found) > 1:
         return Check(name, 'fail', f'{text}, one on top of the other',
                      f'pip uninstall {" ".join(found)}, then install one of them again')
@@ -194,7 +259,12 @@ def library(name: str) -> Check:
 
 def known_good() -> Check:
     """Compares what is installed with the two tested stacks."""
-    names = ('torch', 'torchvision', 'numpy', *(dist for dists in LIBRARIES.values() for dist in dists))
+    names = (
+        'torch',
+        'torchvision',
+        'numpy',
+        *(dist for dists in LIBRARIES.values() for dist in dists),
+    )
     found = {name: version.split('+')[0] for name, version in installed(*names).items()}
     if found.keys() <= {'torch', 'torchvision', 'numpy'}:
         return Check('tested stack', 'note', 'no OpenMMLab library is installed')
@@ -210,25 +280,42 @@ def known_good() -> Check:
     if not differences[closest]:
         return Check('tested stack', 'ok', closest)
     text = f'differs from {closest}: ' + ', '.join(differences[closest])
-    return Check('tested stack', 'note', text, f'none if all else is ok; the tested versions are in {STACKS[closest]}')
+    return Check(
+        'tested stack',
+        'note',
+        text,
+        f'none if all else is ok; the tested versions are in {STACKS[closest]}',
+    )
 
 
 def mmcv_limit() -> Check:
     """Upstream mmdet, mmseg and mmpretrain refuse to be imported with a newer mmcv than they know."""
     mmcv = installed(*LIBRARIES['mmcv'])
     limits = {'mmdet': (2, 2), 'mmsegmentation': (2, 2), 'mmpretrain': (2, 4)}
-    refusing = [dist for dist in installed(*limits) if any(release(v) >= limits[dist] for v in mmcv.values())]
+    refusing = [
+        dist
+        for dist in installed(*limits)
+        if any(release(v) >= limits[dist] for v in mmcv.values())
+    ]
     if refusing:
         found = ', '.join(f'{dist} {version}' for dist, version in mmcv.items())
-        return Check('mmcv limit', 'fail', f'{found} is too new for {", ".join(refusing)}', ONE_STACK)
+        return Check(
+            'mmcv limit', 'fail', f'{found} is too new for {", ".join(refusing)}', ONE_STACK
+        )
     return Check('mmcv limit', 'ok', 'no library refuses the installed mmcv')
 
 
 def mmcv_ops() -> Check:
     if not installed(*LIBRARIES['mmcv']):
-        return Check('mmcv ops', 'note', 'mmcv is not installed', 'only needed for mmdet and mmseg models')
+        return Check(
+            'mmcv ops', 'note', 'mmcv is not installed', 'only needed for mmdet and mmseg models'
+        )
     error, in_use = run_python(MMCV_TEST)
-    return explain('mmcv ops', error) if error else Check('mmcv ops', 'ok', f'nms and roi_align run: {OPS_IN_USE[in_use]}')
+    return (
+        explain('mmcv ops', error)
+        if error
+        else Check('mmcv ops', 'ok', f'nms and roi_align run: {OPS_IN_USE[in_use]}')
+    )
 
 
 def models(name: str) -> Check:
@@ -243,8 +330,12 @@ def package_resources() -> Check:
     """Upstream mmengine imports pkg_resources, which left setuptools with version 82."""
     if installed('mmengine') and not importable('pkg_resources'):
         version = installed('setuptools').get('setuptools', 'missing')
-        return Check('pkg_resources', 'fail', f'gone (setuptools {version}), but upstream mmengine imports it',
-                     OLD_SETUPTOOLS)
+        return Check(
+            'pkg_resources',
+            'fail',
+            f'gone (setuptools {version}), but upstream mmengine imports it',
+            OLD_SETUPTOOLS,
+        )
     return Check('pkg_resources', 'ok', 'there, or not needed')
 
 
@@ -257,7 +348,12 @@ def numpy_version() -> Check:
     if 'torch' in found and release(found['torch']) < (2, 3):
         old.append(f'torch {found["torch"]}')
     if release(found['numpy']) >= (2,) and old:
-        return Check('numpy', 'fail', f'{found["numpy"]}, but {", ".join(old)} was built for numpy 1', OLD_NUMPY)
+        return Check(
+            'numpy',
+            'fail',
+            f'{found["numpy"]}, but {", ".join(old)} was built for numpy 1',
+            OLD_NUMPY,
+        )
     return Check('numpy', 'ok', found['numpy'])
 
 
@@ -271,7 +367,8 @@ def gpu() -> Check:
         return Check('GPU', 'ok', 'none visible, attacks run on the CPU')
     found = torch.cuda.get_device_name(0)
     if installed(*LIBRARIES['mmcv']) and run_python(CUDA_OPS_TEST)[0]:
-        fix = 'export SDA_COMPILED_OPS=0, which takes operators that run on a GPU as well; or --device cpu'
+        fix = ('export SDA_COMPILED_OPS=0, which takes operators that run on a GPU as well; or '
+               '--device cpu')
         return Check('GPU', 'fail', f'{found}, but the compiled mmcv ops have no CUDA part', fix)
     return Check('GPU', 'ok', found)
 
@@ -301,17 +398,33 @@ def zoo(args: argparse.Namespace) -> int:
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser('sda doctor', description=__doc__.splitlines()[0])
-    zoo = parser.add_subparsers(dest='command').add_parser('zoo', help='which config families can be attacked')
+    zoo = parser.add_subparsers(dest='command').add_parser(
+        'zoo', help='which config families can be attacked'
+    )
     libraries = ('mmdet', 'mmseg', 'mmpretrain')
-    zoo.add_argument('libraries', nargs='*', metavar='LIBRARY', help=f'of {", ".join(libraries)}; default: all')
-    zoo.add_argument('--only', nargs='+', metavar='FAMILY', help='folders of configs, for example faster_rcnn')
-    zoo.add_argument('--out', type=Path, metavar='FILE', help='write the table and the coverage as JSON as well')
-    zoo.add_argument('--time-limit', type=float, default=120, metavar='S', help='seconds for each config (default: 120)')
+    zoo.add_argument(
+        'libraries', nargs='*', metavar='LIBRARY', help=f'of {", ".join(libraries)}; default: all'
+    )
+    zoo.add_argument(
+        '--only', nargs='+', metavar='FAMILY', help='folders of configs, for example faster_rcnn'
+    )
+    zoo.add_argument(
+        '--out', type=Path, metavar='FILE', help='write the table and the coverage as JSON as well'
+    )
+    zoo.add_argument(
+        '--time-limit',
+        type=float,
+        default=120,
+        metavar='S',
+        help='seconds for each config (default: 120)',
+    )
     args = parser.parse_args(argv)
     if args.command:
         args.libraries = args.libraries or list(libraries)
         if unknown := set(args.libraries) - set(libraries):
-            parser.error(f'no zoo is known of {", ".join(sorted(unknown))}; expected {", ".join(libraries)}')
+            parser.error(
+                f'no zoo is known of {", ".join(sorted(unknown))}; expected {", ".join(libraries)}'
+            )
     return args
 
 
@@ -322,7 +435,10 @@ def main(argv: Sequence[str] = ()) -> int:
         from rich.markup import escape
         from rich.table import Table
     except ImportError:
-        print(f'rich is missing, and this package needs it: {sys.executable} -m pip install rich', file=sys.stderr)
+        print(
+            f'rich is missing, and this package needs it: {sys.executable} -m pip install rich',
+            file=sys.stderr,
+        )
         return 2
     if args.command == 'zoo':
         return zoo(args)

@@ -6,9 +6,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import screen
 from ..errors import InputError
 from . import common
-from .common import CONFIG_ERRORS, check_device, check_ops, check_writable, unbuilt, writing_to
+from .common import (
+    CONFIG_ERRORS,
+    check_device,
+    check_ops,
+    check_writable,
+    keep_log,
+    unbuilt,
+    writing_to,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,10 +52,13 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     import torch
     from mmengine.runner import Runner
 
-    from .configs import load_config
+    from .checkpoints import guard_loading
+    from .configs import load_config, unset_variables
     from .weights import find_weights
 
+    guard_loading(args.trust_weights)
     cfg = load_config(args.config, args.cfg_options)
+    unset = unset_variables(cfg)
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
             raise InputError(f"{args.config} has no '{key}': is it a training config?")
@@ -57,20 +69,23 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     if args.resume and not (Path(cfg.work_dir) / 'last_checkpoint').is_file():
         raise InputError(f'nothing to resume: {cfg.work_dir} has no last_checkpoint')
     start = args.checkpoint or cfg.get('load_from')
-    cfg.load_from = find_weights(start) if start and not args.resume else None
+    beside = '' if args.checkpoint else cfg.filename
+    cfg.load_from = find_weights(start, beside, unset) if start and not args.resume else None
     cfg.resume, cfg.launcher = args.resume, args.launcher
     if args.amp:
         cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale = 'AmpOptimWrapper', 'dynamic'
+    keep_log(cfg)
     if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
         check_ops()
     check_writable(cfg.work_dir)
     try:
         runner = Runner.from_cfg(cfg)
+        screen.attach(runner.logger, progress_lines=True)
         if args.device:
             runner.model.to(args.device)
         _ = runner.train_loop, runner.val_loop  # here, so that a wrong data set is reported as such
     except InputError:
         raise
     except CONFIG_ERRORS as error:
-        raise unbuilt(args.config, error) from error
+        raise unbuilt(args.config, error, unset) from error
     return runner

@@ -1,24 +1,30 @@
 """Weights of the command line: where they are, and whether they fit."""
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
-from rich.console import Console
 
 from ..engine import configs_folder
 from ..errors import InputError
-from .common import one_line
+from .checkpoints import read_checkpoint
+from .common import one_line, say
 from .configs import packaged
 
 __all__ = ['check_weights', 'find_weights', 'weights_of_config', 'zoo_weights']
 
 
-def find_weights(name: str | None) -> str | None:
+def find_weights(name: str | None, beside: str | Path = '', unset: str = '') -> str | None:
     """The checkpoint to load: a path, a URL as it is, or the URL of a zoo model; None for 'none'.
+
+    Args:
+        name: what the user or the config calls it.
+        beside: a file in whose folder a relative path is looked for, too.
+        unset: a hint to add where there is no such file.
 
     Raises:
         InputError: nothing given, no such file, no such model.
@@ -33,9 +39,12 @@ def find_weights(name: str | None) -> str | None:
     zoo = re.fullmatch(r'(\w+)::([\w.-]+)', name)
     if zoo:
         return zoo_weights(*zoo.groups())
-    if not Path(name).is_file():
-        raise InputError(f'no checkpoint file {name}')
-    return name
+    places = [Path(name), Path(beside).parent / name] if beside else [Path(name)]
+    for place in places:
+        if place.is_file():
+            return str(place)
+    folder = f' here or beside {beside}' if beside and not Path(name).is_absolute() else ''
+    raise InputError(f'no checkpoint file {name}{folder}{unset}')
 
 
 def zoo_weights(package: str, model: str) -> str:
@@ -84,28 +93,35 @@ def _models(package: str, config: Path | None = None) -> Iterator[dict]:
             yield from content['Models'] if isinstance(content, dict) else content
 
 
-def check_weights(model: torch.nn.Module, path: str | None) -> None:
+def check_weights(model: torch.nn.Module, path: str | None, trust: bool = False) -> None:
     """Refuse weights that do not fit: mmengine would load what fits and only warn about the rest.
 
+    Args:
+        model: what they are for.
+        path: a file or a URL; None for random weights, of which a line is said.
+        trust: run the code that the file names.
+
     Raises:
-        InputError: unreadable file, missing or misshapen entries. Superfluous ones, such as another
-            head, are never loaded.
+        InputError: unreadable file, entries that are missing, misshapen, no tensors or NaN.
+            Superfluous ones, such as another head, are never loaded.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
     if path is None:
-        console.print('warning: attacking random weights', style='yellow')
+        say('warning: attacking random weights')
         return
     if '://' in path:
-        console.print(f'weights: {path}', markup=False)
-    try:
-        state = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    except Exception as error:  # unpickling a wrong file can raise anything
-        found = f'{type(error).__name__}: {one_line(error)}'
-        raise InputError(f'cannot read weights {path}: {found}') from error
-    state = state.get('state_dict', state) if isinstance(state, dict) else {}
-    state = {re.sub(r'^module\.', '', name): tensor for name, tensor in state.items()}
+        say(f'weights: {path}')
+        found = _downloaded(path)
+    else:
+        found = read_checkpoint(path, trust)
+    state = found.get('state_dict', found) if isinstance(found, Mapping) else found
+    if not isinstance(state, Mapping):
+        raise InputError(
+            f'weights {path} hold a {type(state).__name__}, expected a dict of tensors'
+        )
+    state = {re.sub(r'^module\.', '', str(name)): value for name, value in state.items()}
     inner = model.get_submodule('module') if is_model_wrapper(model) else model
     wanted = inner.state_dict()
+    _check_values({name: state[name] for name in wanted if name in state}, path)
     shapes = {name: (tuple(state[name].shape), tuple(tensor.shape))
               for name, tensor in wanted.items() if name in state}
     misshapen = [f'{name} is {found} in the file and {expected} in the model'
@@ -121,3 +137,27 @@ def check_weights(model: torch.nn.Module, path: str | None) -> None:
     if missing:
         raise InputError(f'weights {path} do not fit the config: {len(missing)} of {len(wanted)} '
                          f'entries are missing, the first is {missing[0]}')
+
+
+def _downloaded(url: str) -> Any:
+    """What a URL's file holds, by mmengine's loaders as :func:`guard_loading` left them."""
+    try:
+        return CheckpointLoader.load_checkpoint(url, map_location='cpu', logger='silent')
+    except InputError:
+        raise
+    except Exception as error:  # a download and what it brings can raise anything
+        what = f'{type(error).__name__}: {one_line(error)}'
+        raise InputError(f'cannot read weights {url}: {what}') from error
+
+
+def _check_values(state: dict[str, Any], path: str) -> None:
+    """The entries that would be loaded have to be tensors without NaN."""
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise InputError(f'weights {path}: {name} is a {type(value).__name__}, expected a '
+                             'tensor: save state_dict() of the model with torch.save')
+    spoilt = [name for name, value in state.items()
+              if value.is_floating_point() and value.isnan().any()]
+    if spoilt:
+        raise InputError(f'weights {path}: {len(spoilt)} of {len(state)} entries hold NaN, the '
+                         f'first is {spoilt[0]}: the training has diverged, take an earlier file')

@@ -43,8 +43,10 @@ ROW = torch.tensor([0])
 # Families that are not for attacks on classes, boxes and label maps of images; they are not built.
 OTHER_TASK = {
     'mmdet': {
-        'tracks objects in videos': 'bytetrack deepsort mask2former_vis masktrack_rcnn ocsort qdtrack reid sort strongsort',
-        'detects what a text names, and fetches a text model': 'glip grounding_dino mm_grounding_dino',
+        'tracks objects in videos': 'bytetrack deepsort mask2former_vis masktrack_rcnn ocsort '
+                                    'qdtrack reid sort strongsort',
+        'detects what a text names, and fetches a text model': 'glip grounding_dino '
+                                                               'mm_grounding_dino',
         'segments panoptically and predicts no instances': 'panoptic_fpn',
         'finds lanes': 'clrnet',
         'holds schedules and data sets, but no model': 'common',
@@ -64,30 +66,37 @@ OTHER_TASK = {
 KNOWN = {
     'mmdet': {
         'needs proposals from a file': 'fast_rcnn',
-        'is a student and its teacher in training: attack the detector that comes out': 'soft_teacher',
+        'is a student and its teacher in training: attack the detector that comes out':
+            'soft_teacher',
     },
     'mmseg': {
-        'draws random bases at every forward pass, so that its predictions are no function of the image': 'segnext',
+        'draws random bases at every forward pass, so that its predictions are no function of the '
+        'image': 'segnext',
         'mmseg itself fails to initialise it without the weights of CLIP': 'san',
     },
     'mmpretrain': {"mmpretrain's LeNet squeezes a batch of one image away": 'lenet'},
 }
 # The same by what the error says.
 CAUSES = {
-    r'implementation for device cpu not found': 'needs an operator of mmcv that exists for CUDA only',
+    r'implementation for device cpu not found':
+        'needs an operator of mmcv that exists for CUDA only',
     r"mmcv's (operator '\w+'|RoIAlign .*) is not in": 'needs what only a compiled mmcv has: {0[1]}',
     r"SSDHead' object has no attribute 'loss_cls'": 'mmdet itself cannot predict with it',
     r'batch_norm eps must be positive': 'sets eps=0 in a batch norm, which this torch refuses',
-    r'(ImportError|ModuleNotFoundError): .*?(detectron2|timm)': 'needs a package that is not installed: {0[2]}',
+    r'(ImportError|ModuleNotFoundError): .*?(detectron2|timm)':
+        'needs a package that is not installed: {0[2]}',
 }
 COLOURS = {'covered': 'green', 'not covered': 'yellow', 'failed': 'red', 'other task': 'dim'}
 
 # Upper limits for values of these names, anywhere in a detector's config.
-SMALL = dict(num_classes=CLASSES, num_things_classes=CLASSES, num_stuff_classes=0, num_queries=20, num_proposals=20,
-             max_per_img=20, max_per_image=20, nms_pre=100)
-# What words in names of configs say about the size of the model, smallest first; nothing (2) is said by R-50 and its like.
-SIZES = {0: r'atto|femto|pico|nano|tiny|t|x+s|x+small|[abs]0|s12|\D*18s?|128s|\d00mf', 1: r'small|s|[ab]1|s24|s36|\D*34',
-         3: r'base|medium|m|b|\d+b|m\d+|\D*101|\d\d+gf', 4: r'large|l|\d+l|x101|\D*152|\D*w48|\D*s101',
+SMALL = dict(num_classes=CLASSES, num_things_classes=CLASSES, num_stuff_classes=0, num_queries=20,
+             num_proposals=20, max_per_img=20, max_per_image=20, nms_pre=100)
+# What words in names of configs say about the size of the model, smallest first; nothing (2) is
+# said by R-50 and its like.
+SIZES = {0: r'atto|femto|pico|nano|tiny|t|x+s|x+small|[abs]0|s12|\D*18s?|128s|\d00mf',
+         1: r'small|s|[ab]1|s24|s36|\D*34',
+         3: r'base|medium|m|b|\d+b|m\d+|\D*101|\d\d+gf',
+         4: r'large|l|\d+l|x101|\D*152|\D*w48|\D*s101',
          5: r'huge|h|giant|g|x|\d*xl|xlarge|hourglass104'}
 
 
@@ -108,8 +117,16 @@ def rank(config: Path) -> tuple:
     fused layers.
     """
     words = re.split(r'[_-]', config.stem.lower())
-    sizes = [size for size, pattern in SIZES.items() for word in words if re.fullmatch(pattern, word)]
-    return 'benchmarks' not in config.parts, 'deploy' in config.parts, max(sizes, default=2), len(config.stem), config.stem
+    sizes = [
+        size for size, pattern in SIZES.items() for word in words if re.fullmatch(pattern, word)
+    ]
+    return (
+        'benchmarks' not in config.parts,
+        'deploy' in config.parts,
+        max(sizes, default=2),
+        len(config.stem),
+        config.stem,
+    )
 
 
 def folder(library: str) -> Path:
@@ -126,7 +143,11 @@ def folder(library: str) -> Path:
 
 def families(configs: Path) -> dict[str, list[Path]]:
     """Family (folder below ``configs``) -> its configs, smallest model first."""
-    found = {path.name: sorted(path.rglob('*.py'), key=rank) for path in sorted(configs.iterdir()) if path.is_dir()}
+    found = {
+        path.name: sorted(path.rglob('*.py'), key=rank)
+        for path in sorted(configs.iterdir())
+        if path.is_dir()
+    }
     return {name: paths for name, paths in found.items() if name != '_base_' and paths}
 
 
@@ -140,9 +161,13 @@ def build(config: Path, library: str, size: tuple) -> tuple[torch.nn.Module, Con
     model = MODELS.build(cfg.model)
     model.init_weights()
     for name, parameter in model.named_parameters():
-        if 'fc_reg.' in name:  # Sparse R-CNN's random refinements would throw all boxes out of the image
+        if (
+            'fc_reg.' in name
+        ):  # Sparse R-CNN's random refinements would throw all boxes out of the image
             parameter.data *= 0.01
-        elif parameter.dim() > 1 and not parameter.any():  # last layers that start at zero hide all that is before them
+        elif (
+            parameter.dim() > 1 and not parameter.any()
+        ):  # last layers that start at zero hide all that is before them
             torch.nn.init.normal_(parameter, std=0.02)
     model.eval()  # of a detector with a teacher it returns None
     return model, cfg
@@ -181,8 +206,14 @@ def noise(*shape: int) -> torch.Tensor:
 
 def settle(model: Any, batch: dict) -> None:
     """Give batch norms the statistics of noise: without any, signals die away or overflow on their way through a deep model."""
-    norms: list = [layer for layer in model.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
-    one_image = any(type(layer).__name__ == 'MaskedConv2d' for layer in model.modules())  # is all that mmcv lets it see at once
+    norms: list = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+    ]
+    one_image = any(
+        type(layer).__name__ == 'MaskedConv2d' for layer in model.modules()
+    )  # is all that mmcv lets it see at once
     for norm in norms:
         norm.train().momentum = 1.0
     with torch.no_grad():
@@ -211,7 +242,12 @@ def check_gradient(goal, scene) -> str:
 
 def detection_batch(model, cfg, size) -> dict:
     from mmdet.structures import DetDataSample
-    sample = DetDataSample(metainfo=dict(img_id=0, img_path='0.jpg', img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+
+    sample = DetDataSample(
+        metainfo=dict(
+            img_id=0, img_path='0.jpg', img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)
+        )
+    )
     return dict(inputs=[noise(3, *size)], data_samples=[sample])
 
 
@@ -236,12 +272,18 @@ def check_detector(model, batch) -> str:
         with torch.no_grad():
             found = scene.candidates(scene.images, ROW)
         same = found.labels[0, :, None] == predicted.labels
-        if not hasattr(getattr(model, 'roi_head', None), 'mask_iou_head'):  # which scores what is left after suppression anew
+        if not hasattr(
+            getattr(model, 'roi_head', None), 'mask_iou_head'
+        ):  # which scores what is left after suppression anew
             same &= found.scores[0, :, None] == predicted.scores
-        if has_boxes and not getattr(getattr(model, 'bbox_head', None), 'with_score_voting', False):  # which moves it
+        if has_boxes and not getattr(
+            getattr(model, 'bbox_head', None), 'with_score_voting', False
+        ):  # which moves it
             same &= (found.boxes[0, :, None] == predicted.bboxes).all(2)
         if not same.any(0).all():
-            raise AssertionError(f'{int((~same.any(0)).sum())} of {len(predicted)} predicted boxes are no candidates')
+            raise AssertionError(
+                f'{int((~same.any(0)).sum())} of {len(predicted)} predicted boxes are no candidates'
+            )
         usable = found.scores[0] * ((found.boxes[0, :, 2:] - found.boxes[0, :, :2]).amin(1) > 2)
         best = usable.topk(min(2, len(usable))).indices
         scene.truth = Boxes(found.boxes[:, best], found.labels[:, best], torch.ones(1, len(best)))
@@ -250,8 +292,17 @@ def check_detector(model, batch) -> str:
 
 def segmentation_batch(model, cfg, size) -> dict:
     from mmseg.structures import SegDataSample
-    sample = SegDataSample(metainfo=dict(img_path='0.png', img_shape=size, ori_shape=size, pad_shape=size,
-                                         scale_factor=(1.0, 1.0), flip=False))
+
+    sample = SegDataSample(
+        metainfo=dict(
+            img_path='0.png',
+            img_shape=size,
+            ori_shape=size,
+            pad_shape=size,
+            scale_factor=(1.0, 1.0),
+            flip=False,
+        )
+    )
     return dict(inputs=[noise(3, *size)], data_samples=[sample])
 
 
@@ -268,10 +319,16 @@ def check_segmenter(model, batch) -> str:
 
 def classification_batch(model, cfg, size) -> dict:
     from mmpretrain.structures import DataSample
-    channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)), 3)
+
+    channels = next(
+        (layer.in_channels for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)), 3
+    )
     steps = cfg.get('test_dataloader', {}).get('dataset', {}).get('pipeline', ())
     sides = [step[key] for step in steps for key in ('scale', 'crop_size') if key in step] or [224]
-    return dict(inputs=[noise(channels, sides[-1], sides[-1])], data_samples=[DataSample(metainfo=dict(img_path='val/0.png'))])
+    return dict(
+        inputs=[noise(channels, sides[-1], sides[-1])],
+        data_samples=[DataSample(metainfo=dict(img_path='val/0.png'))],
+    )
 
 
 def check_classifier(model, batch) -> str:
@@ -317,7 +374,9 @@ def in_child(function, *arguments, limit: float) -> tuple[bool, str]:
             theirs.send((True, function(*arguments)))
         except Exception as error:  # whatever a model of the zoo may raise is a finding
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            theirs.send((False, f'{type(error).__name__}: {lines[-1] if lines else "no message"}'[:160]))
+            theirs.send(
+                (False, f'{type(error).__name__}: {lines[-1] if lines else "no message"}'[:160])
+            )
 
     child = context.Process(target=work)
     child.start()
@@ -349,15 +408,27 @@ def examine(library: str, family: str, configs: list[Path], limit: float) -> Row
     if text := reason(OTHER_TASK[library], family):
         return Row(library, family, 'other task', '', text, 0.0)
     start, errors = time.monotonic(), []
-    tries = [*((config, SIZE, True) for config in configs[:TRIES]), (configs[0], SIZE, False), (configs[0], LARGE, True)]
+    tries = [
+        *((config, SIZE, True) for config in configs[:TRIES]),
+        (configs[0], SIZE, False),
+        (configs[0], LARGE, True),
+    ]
     for config, size, settled in tries[:1] if reason(KNOWN[library], family) else tries:
         good, found = in_child(check, library, config, size, settled, limit=limit)
         if good:
-            return Row(library, family, 'covered', config.name, found, round(time.monotonic() - start, 1))
+            return Row(
+                library, family, 'covered', config.name, found, round(time.monotonic() - start, 1)
+            )
         errors.append(found)
     text = next(filter(None, (explain(library, family, error) for error in errors)), None)
-    return Row(library, family, 'not covered' if text else 'failed', configs[0].name, text or errors[0],
-               round(time.monotonic() - start, 1))
+    return Row(
+        library,
+        family,
+        'not covered' if text else 'failed',
+        configs[0].name,
+        text or errors[0],
+        round(time.monotonic() - start, 1),
+    )
 
 
 def survey(libraries: list[str], only: list[str] | None, limit: float) -> Iterator[Row]:
@@ -380,10 +451,14 @@ def survey(libraries: list[str], only: list[str] | None, limit: float) -> Iterat
 
 def coverage(rows: list[Row]) -> dict[str, dict[str, int]]:
     """Per library: how many families are covered, how many have our task, and how many there are."""
-    return {library: dict(covered=sum(row.status == 'covered' for row in rows if row.library == library),
-                          ours=sum(row.status != 'other task' for row in rows if row.library == library),
-                          all=sum(row.library == library for row in rows))
-            for library in dict.fromkeys(row.library for row in rows)}
+    return {
+        library: dict(
+            covered=sum(row.status == 'covered' for row in rows if row.library == library),
+            ours=sum(row.status != 'other task' for row in rows if row.library == library),
+            all=sum(row.library == library for row in rows),
+        )
+        for library in dict.fromkeys(row.library for row in rows)
+    }
 
 
 def run(libraries: list[str], only: list[str] | None, out: Path | None, limit: float) -> int:
@@ -396,7 +471,9 @@ def run(libraries: list[str], only: list[str] | None, out: Path | None, limit: f
             rows.append(row)
             status.update(f'{len(rows)} families, last: {row.library} {row.family}')
             if out:
-                summary = dict(coverage=coverage(rows), families=[found._asdict() for found in rows])
+                summary = dict(
+                    coverage=coverage(rows), families=[found._asdict() for found in rows]
+                )
                 out.write_text(json.dumps(summary, indent=1) + '\n')
     for library in dict.fromkeys(row.library for row in rows):
         table = Table('family', 'result', 'config', 'goal, or reason', 's', title=library)
@@ -408,6 +485,7 @@ def run(libraries: list[str], only: list[str] | None, out: Path | None, limit: f
                 table.add_row(row.family, f'[{COLOURS[row.status]}]{row.status}', *texts)
         console.print(table, soft_wrap=False)
     for library, n in coverage(rows).items():
-        console.print(f'{library}: {n["covered"]} of {n["ours"]} families whose task is ours are covered '
-                      f'({n["covered"] / max(n["ours"], 1):.0%}); of all {n["all"]} families {n["covered"] / n["all"]:.0%}')
+        ours, every = n['covered'] / max(n['ours'], 1), n['covered'] / n['all']
+        console.print(f'{library}: {n["covered"]} of {n["ours"]} families whose task is ours are '
+                      f'covered ({ours:.0%}); of all {n["all"]} families {every:.0%}')
     return 2 if any(row.status == 'failed' for row in rows) else 0

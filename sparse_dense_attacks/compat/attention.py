@@ -7,8 +7,8 @@ from .gradients import gradients
 
 
 def ms_deform_attn_forward(
-    value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor, sampling_locations: Tensor,
-    attention_weights: Tensor, im2col_step: int,
+    value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor,
+    sampling_locations: Tensor, attention_weights: Tensor, im2col_step: int,
 ) -> Tensor:  # fmt: skip
     """Weighted sums of bilinear samples from the L levels of a feature pyramid, outside of which there are zeros.
 
@@ -23,34 +23,37 @@ def ms_deform_attn_forward(
     Returns:
         (N, Q, M * D)
     """
-    batch, _, heads, channels = value.shape
+    batch = len(value)
+    heads, channels = value.shape[2:]
     shapes = value_spatial_shapes.tolist()
     levels = value.split([height * width for height, width in shapes], dim=1)
     output = value.new_zeros(())
     for level, (height, width) in enumerate(shapes):
         image = levels[level].permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1  # (N * M, Q, P, 2)
+        places = sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        grid = 2 * places - 1  # (N * M, Q, P, 2)
         samples = F.grid_sample(image, grid, align_corners=False)  # (N * M, D, Q, P)
-        weights = attention_weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]  # (N * M, 1, Q, P)
-        output = output + (samples * weights).sum(-1)
+        weights = attention_weights[:, :, :, level].transpose(1, 2).flatten(0, 1)  # (N * M, Q, P)
+        output = output + (samples * weights[:, None]).sum(-1)
     return output.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
 
 
 def ms_deform_attn_backward(
-    value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor, sampling_locations: Tensor,
-    attention_weights: Tensor, grad_output: Tensor, grad_value: Tensor, grad_sampling_loc: Tensor,
-    grad_attn_weight: Tensor, im2col_step: int,
+    value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor,
+    sampling_locations: Tensor, attention_weights: Tensor, grad_output: Tensor, grad_value: Tensor,
+    grad_sampling_loc: Tensor, grad_attn_weight: Tensor, im2col_step: int,
 ) -> None:  # fmt: skip
     def attend(value, locations, weights):
-        return ms_deform_attn_forward(value, value_spatial_shapes, value_level_start_index, locations, weights, im2col_step)
+        return ms_deform_attn_forward(value, value_spatial_shapes, value_level_start_index,
+                                      locations, weights, im2col_step)
 
     found = gradients(attend, (value, sampling_locations, attention_weights), grad_output)
     grad_value.copy_(found[0]), grad_sampling_loc.copy_(found[1]), grad_attn_weight.copy_(found[2])
 
 
 def psamask_forward(
-    input: Tensor, output: Tensor, psa_type: int, num_: int, h_feature: int, w_feature: int, h_mask: int, w_mask: int,
-    half_h_mask: int, half_w_mask: int,
+    input: Tensor, output: Tensor, psa_type: int, num_: int, h_feature: int, w_feature: int,
+    h_mask: int, w_mask: int, half_h_mask: int, half_w_mask: int,
 ) -> None:  # fmt: skip
     """Attention between all H * W places from what each place says about its surroundings.
 
@@ -65,27 +68,29 @@ def psamask_forward(
 
 
 def psamask_backward(
-    grad_output: Tensor, grad_input: Tensor, psa_type: int, num_: int, h_feature: int, w_feature: int, h_mask: int,
-    w_mask: int, half_h_mask: int, half_w_mask: int,
+    grad_output: Tensor, grad_input: Tensor, psa_type: int, num_: int, h_feature: int,
+    w_feature: int, h_mask: int, w_mask: int, half_h_mask: int, half_w_mask: int,
 ) -> None:  # fmt: skip
     index, inside = _window(grad_input, h_mask, w_mask, half_h_mask, half_w_mask)
     grads = _swap_places(grad_output) if psa_type == 1 else grad_output
     grad_input.zero_().scatter_add_(1, index, grads * inside)
 
 
-def _window(input: Tensor, h_mask: int, w_mask: int, half_h: int, half_w: int) -> tuple[Tensor, Tensor]:
+def _window(
+    input: Tensor, h_mask: int, w_mask: int, half_h: int, half_w: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """For target place t and source place s: the channel in which s speaks about t, and whether there is one.
 
     Returns two tensors (N, H * W, H, W).
     """
-    batch, _, height, width = input.shape
+    height, width = input.shape[2:]
     y, x = torch.arange(height, device=input.device), torch.arange(width, device=input.device)
     rows = (y[:, None] - y + half_h)[:, None, :, None]  # (target y, 1, source y, 1)
     columns = (x[:, None] - x + half_w)[None, :, None]  # (1, target x, 1, source x)
     inside = (rows >= 0) & (rows < h_mask) & (columns >= 0) & (columns < w_mask)
     index = (rows * w_mask + columns).where(inside, 0)
-    index, inside = (tensor.flatten(0, 1).expand(batch, -1, -1, -1) for tensor in (index, inside))
-    return index, inside
+    each = len(input), -1, -1, -1
+    return index.flatten(0, 1).expand(each), inside.flatten(0, 1).expand(each)
 
 
 def _swap_places(attention: Tensor) -> Tensor:

@@ -2,7 +2,10 @@
 import torch
 from torch import Tensor
 
-NAIVE, LINEAR, GAUSSIAN = 0, 1, 2  # what soft suppression does to the score of an overlapping box
+# What soft suppression does to the score of an overlapping box.
+NAIVE = 0
+LINEAR = 1
+GAUSSIAN = 2
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -22,8 +25,10 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     return _suppress(dets[:, :4], dets[:, 4], 0, lambda overlap: overlap >= iou_threshold)
 
 
-def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float, method: int,
-            offset: int) -> Tensor:
+def softnms(
+    boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float,
+    min_score: float, method: int, offset: int,
+) -> Tensor:  # fmt: skip
     """Indices of the boxes in the order in which they were taken; the boxes with their new scores go into ``dets`` (N, 5).
 
     The best box is taken, the scores of those that overlap it are lowered, those below ``min_score`` are dropped, and so on.
@@ -35,7 +40,8 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
         indices[[taken, best]] = indices[[best, taken]]
         chosen, others = indices[taken], indices[taken + 1:]
         dets[taken] = torch.cat((boxes[chosen], scores[chosen, None]))
-        scores[others] *= _decay(_overlaps(boxes[chosen], boxes[others], offset), iou_threshold, sigma, method)
+        overlaps = _overlaps(boxes[chosen], boxes[others], offset)
+        scores[others] *= _decay(overlaps, iou_threshold, sigma, method)
         indices = torch.cat((indices[:taken + 1], _drop(others, scores[others] < min_score)))
         taken += 1
     return indices
@@ -74,5 +80,6 @@ def _overlaps(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
     """Intersection over union of one box with N others."""
     low, high = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
     intersection = (high - low + offset).clamp(min=0).prod(1)
-    area, areas = ((corners[..., 2:] - corners[..., :2] + offset).prod(-1) for corners in (box, boxes))
+    area = (box[2:] - box[:2] + offset).prod()
+    areas = (boxes[:, 2:] - boxes[:, :2] + offset).prod(1)
     return intersection / (area + areas - intersection)

@@ -6,29 +6,36 @@ from ..errors import InputError
 
 
 def roi_align_forward(
-    input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor, aligned_height: int,
-    aligned_width: int, spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool,
+    input: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor,
+    aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+    pool_mode: int, aligned: bool,
 ) -> None:  # fmt: skip
     """Means of bilinear samples in each bin."""
     import torchvision
     if pool_mode == 0:
-        raise InputError("mmcv's RoIAlign with pool_mode='max' is not in sparse_dense_attacks.compat; a compiled mmcv has it")
+        raise InputError(
+            "mmcv's RoIAlign with pool_mode='max' is not in sparse_dense_attacks.compat; "
+            'a compiled mmcv has it'
+        )
     size = aligned_height, aligned_width
-    output.copy_(torchvision.ops.roi_align(input, rois, size, spatial_scale, sampling_ratio, aligned))
+    align = torchvision.ops.roi_align
+    output.copy_(align(input, rois, size, spatial_scale, sampling_ratio, aligned))
 
 
 def roi_align_backward(
-    grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor, aligned_height: int,
-    aligned_width: int, spatial_scale: float, sampling_ratio: int, pool_mode: int, aligned: bool,
+    grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
+    aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+    pool_mode: int, aligned: bool,
 ) -> None:  # fmt: skip
     import torchvision  # noqa: F401  registers the operator
     grad_input.copy_(torch.ops.torchvision._roi_align_backward(
-        grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_input.shape, sampling_ratio, aligned))
+        grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_input.shape,
+        sampling_ratio, aligned))
 
 
 def roi_pool_forward(
-    input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor, pooled_height: int, pooled_width: int,
-    spatial_scale: float,
+    input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor, pooled_height: int,
+    pooled_width: int, spatial_scale: float,
 ) -> None:  # fmt: skip
     """Greatest values in each bin, and in ``argmax`` their places y * W + x; 0 and -1 where the bin is empty.
 
@@ -43,9 +50,11 @@ def roi_pool_forward(
         for j in range(pooled_width):
             x, in_columns = _steps(left[:, j], right[:, j])
             inside = in_rows[:, :, None] & in_columns[:, None]  # (R, rows, columns)
-            places = (y[:, :, None] * width + x[:, None]).masked_fill(~inside, 0).flatten(1)  # (R, rows * columns)
+            places = y[:, :, None] * width + x[:, None]
+            places = places.masked_fill(~inside, 0).flatten(1)  # (R, rows * columns)
             if places.shape[1]:
-                values = images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1))
+                everywhere = places[:, None].expand(-1, images.shape[1], -1)  # in all channels
+                values = images.flatten(2).gather(2, everywhere)
                 best, at = values.masked_fill(~inside.flatten(1)[:, None], -torch.inf).max(2)
                 filled = inside.flatten(1).any(1)[:, None]
                 output[:, :, i, j] = best.where(filled, 0.0)
@@ -55,23 +64,27 @@ def roi_pool_forward(
 
 
 def roi_pool_backward(
-    grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_input: Tensor, pooled_height: int, pooled_width: int,
-    spatial_scale: float,
+    grad_output: Tensor, rois: Tensor, argmax: Tensor, grad_input: Tensor, pooled_height: int,
+    pooled_width: int, spatial_scale: float,
 ) -> None:  # fmt: skip
     places = argmax.flatten(2).long()
     grads = grad_output.flatten(2) * (places >= 0)
     images = rois[:, 0].long()[:, None, None].expand_as(places)
     channels = torch.arange(places.shape[1], device=places.device)[None, :, None].expand_as(places)
-    grad_input.flatten(2).index_put_((images, channels, places.clamp(min=0)), grads, accumulate=True)
+    indices = images, channels, places.clamp(min=0)
+    grad_input.flatten(2).index_put_(indices, grads, accumulate=True)
 
 
-def _bins(start: Tensor, end: Tensor, spatial_scale: float, count: int, size: int) -> tuple[Tensor, Tensor]:
+def _bins(
+    start: Tensor, end: Tensor, spatial_scale: float, count: int, size: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """First row (or column) of each bin of each region, and the one behind its last: two tensors (R, count)."""
     start, end = start * spatial_scale, (end + 1) * spatial_scale
     step = ((end - start) / count)[:, None]
     numbers = torch.arange(count + 1, device=start.device)
     edges = numbers * step + start[:, None]
-    first, behind = edges[:, :-1].floor().clamp(0, size).long(), edges[:, 1:].ceil().clamp(0, size).long()
+    first = edges[:, :-1].floor().clamp(0, size).long()
+    behind = edges[:, 1:].ceil().clamp(0, size).long()
     return first, behind.where(step > 0, first)
 
 

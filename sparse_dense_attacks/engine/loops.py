@@ -3,24 +3,16 @@ import contextlib
 import copy
 import json
 import math
+import os
 import statistics
-from collections.abc import Callable, Iterator
 
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.registry import LOOPS
 from mmengine.runner import TestLoop, ValLoop
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
+from .. import screen
 from ..errors import InputError
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
@@ -97,15 +89,22 @@ class AttackLoop(TestLoop):
         """Attack and evaluate; returns (and writes to metrics.json) the flat dict of metrics."""
         if self.check:
             return self._check(self.check)
+        with contextlib.closing(self.store):
+            return self._run()
+
+    def _run(self) -> dict:
         if is_main_process():
             self.store.start(self.run_info, self.resume)
             (self.store.work_dir / 'images/README.txt').write_text(GRID_NOTE)
+            for note in screen.first(self.store.notes):
+                warn(note)
         barrier()
         self.store.reload()
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        with self._progress() as advance:
+        images = len(self.dataloader.dataset) / get_world_size()
+        with screen.progress(images, shown=is_main_process()) as advance:
             for idx, data_batch in enumerate(self.dataloader):
                 unreadable = data_batch.pop('unreadable', ())
                 for key, reason in unreadable:
@@ -150,17 +149,16 @@ class AttackLoop(TestLoop):
             The clean metrics of these images.
         """
         self.runner.model.eval()
-        console, shown = Console(soft_wrap=True, highlight=False), 0
-        keys: set[str] = set()
+        shown, keys = 0, set[str]()
         for data_batch in self.dataloader:
             for key, reason in data_batch.pop('unreadable', ()):
-                console.print(f'{key}: cannot be read: {reason}', markup=False)
+                screen.show(f'{key}: cannot be read: {reason}')
             if not data_batch['inputs']:
                 continue
             outputs = self._predict_clean(data_batch)
             self._look(data_batch, outputs, images)
             for one in self.looks[shown:]:
-                console.print(f'{one.key}: truth: {one.truth}; found: {one.found}', markup=False)
+                screen.show(f'{one.key}: truth: {one.truth}; found: {one.found}')
             shown = len(self.looks)
             self.clean_evaluator.process(data_samples=outputs, data_batch=data_batch)
             keys |= {sample_key(sample) for sample in data_batch['data_samples']}
@@ -170,7 +168,7 @@ class AttackLoop(TestLoop):
         found = {name: value for name, value in metrics.items() if name.startswith('clean/')}
         for name, value in found.items():
             if not isinstance(value, list):
-                console.print(f'{name} {_show(value)} ({len(keys)} images)', markup=False)
+                screen.show(f'{name} {_show(value)} ({len(keys)} images)')
         _warn_of_failures({n: reason for n, reason in failed.items() if n.startswith('clean/')})
         return found
 
@@ -245,17 +243,6 @@ class AttackLoop(TestLoop):
             self.store.write_json('metrics.json', metrics | dict.fromkeys(nan))
             _print_table(metrics, self.store.work_dir)
         return metrics
-
-    @contextlib.contextmanager
-    def _progress(self) -> Iterator[Callable[[int], None]]:
-        columns = (TextColumn('attack'), BarColumn(), MofNCompleteColumn(), TextColumn('images'),
-                   TimeElapsedColumn(), TextColumn('left'),
-                   TimeRemainingColumn(elapsed_when_finished=False))
-        console, quiet = Console(stderr=True), not is_main_process()
-        with Progress(*columns, console=console, disable=quiet) as progress:
-            total = len(self.dataloader.dataset) / get_world_size()
-            task = progress.add_task('attack', total=total)
-            yield lambda images: progress.advance(task, images)
 
 
 @LOOPS.register_module()
@@ -377,24 +364,26 @@ def _print_table(metrics: dict, work_dir) -> None:
     for name, value in metrics.items():
         if name.startswith('clean/') and not isinstance(value, list):
             after = metrics.get(name.replace('clean/', 'adv/', 1))
-            table.add_row(name.removeprefix('clean/'), _show(value), _show(after))
+            screen.add_row(table, name.removeprefix('clean/'), _show(value), _show(after))
     table.add_section()
+    at = 'attack/success_rate_at_'
     for name, value in metrics.items():
-        if name.startswith('attack/'):
-            table.add_row(name, '', _show(value))
-    console = Console()
-    console.print(table)
-    skipped = list(metrics['attack/images_skipped'].items())
-    for key, reason in skipped[:10]:
-        console.print(f'skipped {key}: {reason}', soft_wrap=True, markup=False, highlight=False)
-    if len(skipped) > 10:
-        console.print(f'and {len(skipped) - 10} more, see metrics.json')
+        if name.startswith('attack/') and not name.startswith(at):
+            screen.add_row(table, name, '', _show(value))
+    if shares := [f'{name.removeprefix(at)}: {_show(value)}' for name, value in metrics.items()
+                  if name.startswith(at)]:
+        screen.add_row(table, f'{at}...', '', ', '.join(shares))
+    screen.show(table)
+    skipped = [f'skipped {key}: {why}' for key, why in metrics['attack/images_skipped'].items()]
+    for line in screen.first(skipped, 10):
+        screen.show(line)
     _warn_of_failures(metrics.get('attack/metrics_failed', {}))
     judged = metrics['attack/images'] - metrics['attack/images_undefined']
     if judged and not metrics['attack/images_right']:
         warn(f'the model had none of the {judged} clean images right, so there is no success rate '
              'over those: check weights, classes and labels (sda attack --check)')
-    console.print(f'results in {work_dir}', soft_wrap=True)
+    relative = os.path.relpath(work_dir)
+    screen.show(f'results in {work_dir if relative.startswith("..") else relative}')
 
 
 def _warn_of_failures(failed: dict[str, str]) -> None:

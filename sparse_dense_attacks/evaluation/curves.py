@@ -7,7 +7,8 @@ import numpy as np
 __all__ = ['draw_curves', 'draw_validations', 'success_at']
 
 
-def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int], success: Sequence[bool]) -> np.ndarray:
+def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int],
+               success: Sequence[bool]) -> np.ndarray:
     """Share of images that are broken within each budget.
 
     An image broken with n changes is broken with every budget of at least n, so the results of one minimum attack, or of a
@@ -25,8 +26,8 @@ def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int], succes
     return np.searchsorted(broken, budgets, side='right') / (len(success) or np.nan)
 
 
-def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], path: str | Path, unit: str = 'pixels',
-                title: str = '') -> None:
+def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], path: str | Path,
+                unit: str = 'pixels', title: str = '') -> None:
     """A chart of success against the budget.
 
     Args:
@@ -41,11 +42,13 @@ def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], pat
     axes = figure.subplots()
     largest = max((max(sizes, default=1) for sizes, _ in results.values()), default=1)
     budgets = np.arange(1, largest + 1)
-    styles = [(colour, line) for line in ('-', '--', ':', '-.') for colour in (f'C{i}' for i in range(10))]
-    for (name, (sizes, success)), (colour, line) in zip(results.items(), styles, strict=False):
-        axes.step(budgets, success_at(budgets, sizes, success), where='post', color=colour, linestyle=line, label=name)
-    axes.set(xscale='log', xlabel=f'budget in {unit}', ylabel='images broken', ylim=(-0.02, 1.02), xlim=(0.95, largest * 1.05),
-             title=title)
+    styles = [dict(color=f'C{index}', linestyle=dashes) for dashes in ('-', '--', ':', '-.')
+              for index in range(10)]
+    for (name, result), style in zip(results.items(), styles, strict=False):
+        line, = axes.step(budgets, success_at(budgets, *result), where='post', label=name)
+        line.set(**style)
+    axes.set(xscale='log', xlabel=f'budget in {unit}', ylabel='images broken', title=title,
+             ylim=(-0.02, 1.02), xlim=(0.95, largest * 1.05))
     axes.yaxis.set_major_formatter('{x:.0%}')
     axes.xaxis.set_major_formatter('{x:g}')
     axes.grid(alpha=0.3)
@@ -63,14 +66,16 @@ def draw_validations(history: Sequence[Mapping[str, float]], path: str | Path) -
     from matplotlib.figure import Figure
 
     # COCO's metric of an object size that does not occur is -1
-    names = dict.fromkeys(name.removeprefix('adv/') for one in history for name, value in one.items()
+    names = dict.fromkeys(name.removeprefix('adv/')
+                          for one in history for name, value in one.items()
                           if name.startswith('adv/') and value >= 0)
     columns, rows = min(len(names), 3) or 1, -(-len(names) // 3) or 1
     figure = Figure(figsize=(4.5 * columns, 3.6 * rows), layout='constrained')
     for index, name in enumerate(names, start=1):
         axes = figure.add_subplot(rows, columns, index)
         for prefix, label in (('clean', 'clean'), ('adv', 'under attack')):
-            points = [(one['iter'], one[f'{prefix}/{name}']) for one in history if one.get(f'{prefix}/{name}', -1) >= 0]
+            key = f'{prefix}/{name}'
+            points = [(one['iter'], one[key]) for one in history if one.get(key, -1) >= 0]
             axes.plot(*zip(*points, strict=True), marker='o', label=label)
         axes.margins(y=0.1)
         axes.set(title=name, xlabel='training iterations', ylim=(0, None))

@@ -17,4 +17,5 @@ def clusters(changed: Tensor) -> Tensor:
     Returns:
         (B,) int64 on the CPU.
     """
-    return torch.tensor([ndimage.label(image)[1] for image in changed.cpu().numpy()], dtype=torch.int64)
+    counts = [ndimage.label(image)[1] for image in changed.cpu().numpy()]
+    return torch.tensor(counts, dtype=torch.int64)

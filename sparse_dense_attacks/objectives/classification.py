@@ -242,5 +242,6 @@ def _class_index(key, entry) -> int:
 
 def _draw(seed: int, key, count: int) -> int:
     """A number below ``count`` that depends on seed and key only."""
-    digest = hashlib.blake2b(f'target\0{seed}\0{key}'.encode(), digest_size=8).digest()
+    name = f'target\0{seed}\0{key}'.encode(errors='surrogateescape')  # it may be no UTF-8
+    digest = hashlib.blake2b(name, digest_size=8).digest()
     return int.from_bytes(digest, 'little') % count

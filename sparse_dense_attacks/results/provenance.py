@@ -8,18 +8,22 @@ from importlib import metadata
 
 __all__ = ['describe', 'file_digest', 'versions']
 
-_PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv', 'mmdet', 'onedl-mmdetection',
-             'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain', 'onedl-mmpretrain', 'sparse-dense-attacks')
+_PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv',
+             'mmdet', 'onedl-mmdetection', 'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain',
+             'onedl-mmpretrain', 'sparse-dense-attacks')
 
 
 def describe(component):
-    """Class name and hyper-parameters of an attack or goal, and of the attacks, kernels and functions within."""
+    """Class name and hyper-parameters of an attack or goal, and of what is within them."""
     if dataclasses.is_dataclass(component):
-        fields = {field.name: describe(getattr(component, field.name)) for field in dataclasses.fields(component)}
+        fields = {field.name: describe(getattr(component, field.name))
+                  for field in dataclasses.fields(component)}
         return {'type': type(component).__name__, **fields}
     if isinstance(component, Mapping):
         return {str(key): describe(value) for key, value in component.items()}
-    return f'{component.__module__}.{component.__qualname__}' if inspect.isroutine(component) else component
+    if inspect.isroutine(component):
+        return f'{component.__module__}.{component.__qualname__}'
+    return component
 
 
 def file_digest(path: str) -> str:

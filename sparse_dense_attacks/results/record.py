@@ -1,14 +1,16 @@
 """What is kept about one image."""
 import dataclasses
+import hashlib
 import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..types import AttackResult
 
-__all__ = ['Record', 'read_records']
+__all__ = ['Record', 'file_name', 'read_records']
 
 FAILED = 'non-finite loss or gradient'
 SHORT = 'too small for the budget'
@@ -20,14 +22,16 @@ class Record:
 
     Attributes:
         key: sample id.
-        success, success_float: broken, judged on the 8-bit and on the float image; None where success has no meaning (an image
-            without objects, an image that could not be read).
+        success, success_float: broken, judged on the 8-bit and on the float image; None where
+            success has no meaning (an image without objects, an image that could not be read).
         clean_correct: the victim was right about the clean image.
         l0_pixels, l0_elements, groups, linf: size of the perturbation; linf in [0, 1].
         forwards, backwards, seconds: cost.
-        share: share of the image's objects or pixels that are as the goal wants them; None for goals without such parts.
+        share: share of the image's objects or pixels that are as the goal wants them; None for
+            goals without such parts.
         parts: how many of them count.
         file: the PNG, relative to the work_dir; empty if there is none.
+        digest: first 16 hex digits of the SHA-256 of that file.
         note: why an image failed or was skipped; normally empty.
         measures: further numbers about the image by name.
     """
@@ -45,13 +49,15 @@ class Record:
     share: float | None = None
     parts: int = 0
     file: str = ''
+    digest: str = ''
     note: str = ''
     measures: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, key: str, result: AttackResult, row: int) -> 'Record':
         """The record of one image of a batch; fields of one name are one thing."""
-        names = {one.name for one in dataclasses.fields(cls)} & {one.name for one in dataclasses.fields(result)}
+        names = ({one.name for one in dataclasses.fields(cls)}
+                 & {one.name for one in dataclasses.fields(result)})
         values = {name: getattr(result, name)[row].item() for name in names}
         if not result.defined[row]:
             values |= dict(success=None, success_float=None)
@@ -70,19 +76,68 @@ class Record:
         """Fewer pixels (or groups) of the image may change than the budget asks for."""
         return SHORT in self.note
 
+    @classmethod
+    def parse(cls, line: bytes) -> 'Record':
+        """The record of a line.
+
+        Raises:
+            ValueError: the line is none; the message says why.
+        """
+        values = json.loads(line)  # its errors, also of bytes that are no text, are ValueErrors
+        if not isinstance(values, dict):
+            raise ValueError(f'a {type(values).__name__}, expected an object')
+        kinds = {one.name: one.type for one in dataclasses.fields(cls)}
+        if unknown := sorted(values.keys() - kinds.keys()):
+            raise ValueError(f'unknown field {unknown[0]}')
+        if missing := sorted(kinds.keys() - values.keys()):
+            raise ValueError(f'no field {missing[0]}')
+        for name, value in values.items():
+            if not _fits(value, kinds[name]):
+                raise ValueError(f'{name} = {value!r}')
+        record = cls(**values)
+        if record.file not in ('', f'images/{file_name(record.key)}.png'):
+            raise ValueError(f'file = {record.file!r} is not that of the image')
+        return record
+
     @property
     def skipped(self) -> bool:
         """The image could not be read."""
         return not self.file
 
 
-def read_records(path: Path) -> tuple[list[Record], int]:
-    """The records of a file, and the length in bytes of its whole lines: a killed run may leave a torn one at the end."""
-    found, whole = [], 0
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON is of a field's type; a bool is no number there."""
+    if kind is float or kind == float | None:
+        kind = kind | int
+    if isinstance(value, bool):
+        return kind in (bool, bool | None)
+    return isinstance(value, dict if kind == dict[str, Any] else kind)
+
+
+def file_name(key: str) -> str:
+    """A key as a file name that every file system takes; keys that differ give names that differ."""
+    name = quote(key, safe='', errors='surrogateescape')
+    if len(name) <= 200:
+        return name
+    return f'{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}'
+
+
+def read_records(path: Path) -> tuple[list[Record], list[tuple[bytes, str]]]:
+    """The records of a file, and the lines that are none, each with the reason.
+
+    A last line without its end, as a killed run leaves it, is passed over: nothing was promised
+    about that image.
+    """
+    found: list[Record] = []
+    bad: list[tuple[bytes, str]] = []
+    if not path.is_file():
+        return found, bad
     with path.open('rb') as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             if not line.endswith(b'\n'):
                 break
-            whole += len(line)
-            found.append(Record(**json.loads(line)))
-    return found, whole
+            try:
+                found.append(Record.parse(line))
+            except (ValueError, RecursionError) as error:
+                bad.append((line, f'line {number}: {error}'))
+    return found, bad

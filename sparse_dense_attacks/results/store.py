@@ -1,27 +1,31 @@
 """Results on disk: append-only, safe against kill -9 and a full disk, resumable.
 
-    run.json        what was run; a resumed run must agree with it
-    records.jsonl   one line per image, appended only when its PNG is safely on disk
-    images/*.png    8-bit adversarial images, lossless
-    metrics.json    summary, rewritten at the end
+    run.json          what was run; a resumed run must agree with it
+    records.jsonl     one line per image, appended only when its PNG is safely on disk
+    images/*.png      8-bit adversarial images, lossless
+    metrics.json      summary, rewritten at the end
+    set_aside.jsonl   lines of records.jsonl that a resumed run could not use
 """
 import contextlib
 import hashlib
+import io
 import json
 import os
 import time
 import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..errors import InputError
-from .record import Record, read_records
+from .lock import Lock
+from .provenance import file_digest
+from .record import Record, file_name, read_records
+from .run import FORMAT, read_info
 
-__all__ = ['ResultStore', 'file_name']
+__all__ = ['ResultStore']
 
 
 class ResultStore:
@@ -29,54 +33,110 @@ class ResultStore:
 
     Args:
         work_dir: folder of the run, created if need be.
+
+    Attributes:
+        records: the images that are done.
+        notes: what :meth:`start` found wrong with the results of an interrupted run; the images
+            concerned are not among the records, so that they are attacked again.
     """
 
     def __init__(self, work_dir: str | Path):
         self.work_dir = Path(work_dir)
         self.records: dict[str, Record] = {}
+        self.notes: list[str] = []
+        self._lock: Lock | None = None
 
     def start(self, run: dict, resume: bool = False) -> None:
-        """Begin a run, or go on with the one in ``work_dir``.
+        """Begin a run, or go on with the one in ``work_dir``; no other process may until close().
 
-        Without ``resume`` the results of an earlier run are moved to ``previous/<time>``; nothing is ever overwritten.
+        Without ``resume`` the results of an earlier run are moved to ``previous/<time>``; nothing
+        is ever overwritten.
 
         Args:
             run: what goes into run.json; ``run['identity']`` is what a resumed run must agree on.
 
         Raises:
-            InputError: ``resume``, but the folder holds another run.
+            InputError: another process is at work in the folder; ``resume``, but the folder holds
+                another run, or a broken one.
         """
-        (self.work_dir / 'images').mkdir(parents=True, exist_ok=True)
+        self._make_folder()
+        self._lock = self._lock or Lock(self.work_dir)
+        for part in (*self.work_dir.glob('.*.part'), *self.work_dir.glob('images/.*.part')):
+            part.unlink()  # of a killed run
         if resume and (self.work_dir / 'run.json').exists():
-            earlier = json.loads((self.work_dir / 'run.json').read_text())['identity']
-            now = json.loads(json.dumps(run['identity']))
-            differ = sorted(key for key in {*earlier, *now} if earlier.get(key) != now.get(key))
+            earlier = read_info(self.work_dir)
+            now = json.loads(json.dumps(run['identity'], default=str))
+            identity = earlier['identity']
+            differ = sorted(key for key in {*identity, *now} if identity.get(key) != now.get(key))
             if differ:
-                raise InputError(f"--resume: {self.work_dir} holds a run with another {', '.join(differ)}; use another "
-                                 '--work-dir, or leave out --resume to set it aside')
-            self.records = self._resumed()
+                raise InputError(f'--resume: {self.work_dir} holds a run with another '
+                                 f"{', '.join(differ)}; use another --work-dir, or leave out "
+                                 '--resume to set it aside')
+            self._note_versions(earlier.get('versions'), run.get('versions'))
+            self._go_on()
         elif any((self.work_dir / name).exists() for name in ('run.json', 'records.jsonl')):
             self._set_aside()
-        self.write_json('run.json', run)
+        self.write_json('run.json', dict(run, format=FORMAT))
+
+    def close(self) -> None:
+        """Let other processes work in the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _make_folder(self) -> None:
+        images = self.work_dir / 'images'
+        try:
+            images.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            place = images if self.work_dir.is_dir() else self.work_dir
+            raise InputError(f'cannot write results to {place}: expected a folder, found a '
+                             'file; move it, or name another folder with --work-dir') from error
+
+    def _note_versions(self, before: dict | None, now: dict | None) -> None:
+        if not isinstance(before, dict) or not now:
+            return
+        for name in sorted(before.keys() & now.keys()):
+            if before[name] != now[name]:
+                self.notes.append(f'the run began with {name} {before[name]} and goes on with '
+                                  f'{now[name]}')
 
     def _set_aside(self) -> None:
         stamp = time.strftime('%Y%m%d_%H%M%S')
         earlier = len(list(self.work_dir.glob(f'previous/{stamp}*')))  # within the same second
         previous = self.work_dir / 'previous' / (f'{stamp}_{earlier}' if earlier else stamp)
         previous.mkdir(parents=True)
-        for name in ('run.json', 'records.jsonl', 'metrics.json', 'images', 'pictures'):
+        for name in ('run.json', 'records.jsonl', 'set_aside.jsonl', 'metrics.json', 'images',
+                     'pictures'):
             if (self.work_dir / name).exists():
                 (self.work_dir / name).rename(previous / name)
         (self.work_dir / 'images').mkdir()
 
-    def _resumed(self) -> dict[str, Record]:
-        """Finished records; a last line torn by a killed run is cut off, one whose PNG is gone does not count."""
-        path = self.work_dir / 'records.jsonl'
-        if not path.exists():
-            return {}
-        found, whole = read_records(path)
-        os.truncate(path, whole)
-        return {record.key: record for record in found if record.skipped or (self.work_dir / record.file).is_file()}
+    def _go_on(self) -> None:
+        """Take over the finished images; what is wrong with the others is noted and set aside."""
+        found, bad = read_records(self.work_dir / 'records.jsonl')
+        good: dict[str, Record] = {}
+        for record in found:
+            if reason := self._spoilt(record):
+                bad.append((_line(record), reason))
+            else:
+                good[record.key] = record
+        self.records = good
+        if bad:
+            with (self.work_dir / 'set_aside.jsonl').open('ab') as file:
+                file.writelines(line for line, _ in bad)
+            self.notes += [f'set aside and attacked again: {reason}' for _, reason in bad]
+        with self._replacing('records.jsonl') as file:  # also without a torn last line
+            file.writelines(_line(record) for record in good.values())
+
+    def _spoilt(self, record: Record) -> str | None:
+        """Why the image of a record cannot be used."""
+        path = self.work_dir / record.file
+        if record.skipped:
+            return None
+        if not path.is_file():
+            return f'{record.file} is gone'
+        return None if file_digest(str(path)) == record.digest else f'{record.file} was altered'
 
     def add(self, record: Record, image: np.ndarray | None = None,
             text: dict[str, str] | None = None) -> Record:
@@ -93,10 +153,14 @@ class ResultStore:
             fields = PngImagePlugin.PngInfo()
             for name, value in (text or {}).items():
                 fields.add_text(name, value)
-            with _replacing(self.work_dir / record.file) as file:
-                Image.fromarray(image).save(file, format='PNG', pnginfo=fields)
-        with (self.work_dir / 'records.jsonl').open('ab') as file:  # one write: lines of several processes do not mix
-            file.write(json.dumps(asdict(record)).encode() + b'\n')
+            png = io.BytesIO()
+            Image.fromarray(image).save(png, format='PNG', pnginfo=fields)
+            digest = hashlib.sha256(png.getvalue()).hexdigest()[:16]
+            record = replace(record, digest=digest)
+            with self._replacing(record.file) as file:
+                file.write(png.getvalue())
+        with (self.work_dir / 'records.jsonl').open('ab') as file:
+            file.write(_line(record))  # one write: lines of several processes do not mix
             file.flush()
             os.fsync(file.fileno())
         self.records[record.key] = record
@@ -109,32 +173,31 @@ class ResultStore:
 
     def reload(self) -> list[Record]:
         """All records on disk, those of other processes too, in the order of their first line."""
-        path = self.work_dir / 'records.jsonl'
-        found, _ = read_records(path) if path.exists() else ([], 0)
-        self.records = {record.key: record for record in found if record.skipped or (self.work_dir / record.file).is_file()}
+        found, _ = read_records(self.work_dir / 'records.jsonl')
+        self.records = {record.key: record for record in found
+                        if record.skipped or (self.work_dir / record.file).is_file()}
         return list(self.records.values())
 
     def write_json(self, name: str, content: dict | list) -> None:
-        with _replacing(self.work_dir / name) as file:
+        with self._replacing(name) as file:
             file.write(json.dumps(content, indent=2, default=str).encode() + b'\n')
 
+    @contextlib.contextmanager
+    def _replacing(self, name: str):
+        """Write a file completely or not at all."""
+        path = self.work_dir / name
+        # not tempfile's, which only the owner may read
+        temporary = path.with_name(f'.{uuid.uuid4().hex}.part')
+        try:
+            with temporary.open('xb') as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
-def file_name(key: str) -> str:
-    """A key as a file name that every file system takes; keys that differ give names that differ."""
-    name = quote(key, safe='', errors='surrogateescape')
-    return name if len(name) <= 200 else f'{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}'
 
-
-@contextlib.contextmanager
-def _replacing(path: Path):
-    """Write a file completely or not at all."""
-    temporary = path.with_name(f'.{uuid.uuid4().hex}.part')  # not tempfile's, which only the owner may read
-    try:
-        with temporary.open('xb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _line(record: Record) -> bytes:
+    return json.dumps(asdict(record)).encode() + b'\n'

@@ -23,7 +23,7 @@ def python(code: str, **environment) -> subprocess.CompletedProcess:
 def sda(*argv, absent=()) -> subprocess.CompletedProcess:
     """The command in a process of its own where some packages are missing; doctor starts no others."""
     return python(ABSENT.format(names=absent) + 'from sparse_dense_attacks.cli import doctor, main\n'
-                  f"doctor.run_python = lambda code: ''\nsys.exit(main({list(argv)!r}))")
+                  f"doctor.run_python = lambda code: ('', 'plain')\nsys.exit(main({list(argv)!r}))")
 
 
 # The command

@@ -233,6 +233,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
     store.add(Record('a', True), np.zeros((4, 5, 3), np.uint8))
     with (tmp_path / 'records.jsonl').open('a') as file:
         file.write('{"key": "b", "succ')
+    store.close()
     again = ResultStore(tmp_path)
     again.start({'identity': {}}, resume=True)
     assert list(again.records) == ['a']
@@ -244,11 +245,10 @@ def test_nothing_half_written_remains_when_the_disk_is_full(tmp_path, monkeypatc
     store = ResultStore(tmp_path)
     store.start({'identity': {}})
 
-    def full(self, file, format, **options):
-        file.write(b'half')
+    def full(descriptor):
         raise OSError(28, 'No space left on device', str(tmp_path))
 
-    monkeypatch.setattr(Image.Image, 'save', full)
+    monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(OSError):
         store.add(Record('a', True), np.zeros((4, 5, 3), np.uint8))
     assert not list((tmp_path / 'images').iterdir()) and not (tmp_path / 'records.jsonl').exists()

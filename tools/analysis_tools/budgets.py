@@ -74,7 +74,7 @@ def run(argv: list[str] | None = None) -> None:
         table.add_row(f'{name} (fewest)', *map(_show, known[f'{name} None']['after']))
     console = Console()
     console.print(table)
-    console.print(f'results in {store}')
+    console.print(f'results in {store}', markup=False)
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:

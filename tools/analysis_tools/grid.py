@@ -124,7 +124,7 @@ def run(argv: list[str] | None = None) -> None:
                 lines = rows(objective, args.steps, label)
                 sections.append(section(config, goal, objective, lines))
                 args.out.write_text(page(sections, args))  # a killed run leaves what is finished
-    Console().print(f'{len(sections)} tables in {args.out}')
+    Console().print(f'{len(sections)} tables in {args.out}', markup=False)
 
 
 def rows(objective, steps: int, label: str) -> list[list[str]]:

@@ -107,7 +107,7 @@ def run(argv: list[str] | None = None) -> None:
              for name in args.models or SUBJECTS}
     args.out.write_text(page(found, args))
     draw(found, args.out.with_suffix('.png'))
-    Console().print(f'written: {args.out}, {args.out.with_suffix(".png")}')
+    Console().print(f'written: {args.out}, {args.out.with_suffix(".png")}', markup=False)
 
 
 def measure(name: str, training: str, args: argparse.Namespace) -> dict:

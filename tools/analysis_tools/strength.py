@@ -159,7 +159,8 @@ def compare(attacks: Mapping[str, Attack], measure: Callable[[Attack], dict],
     show(console, {name: known[name] for name in chosen}, title)
     curves = {name: (known[name]['l0_pixels'], known[name]['success_8bit']) for name in chosen}
     draw_curves(curves, store.with_suffix('.png'), title=title)
-    console.print(f'results in {store}, chart in {store.with_suffix(".png")}')
+    console.print(f'results in {store}, chart in {store.with_suffix(".png")}',
+                  markup=False)
 
 
 def measured(result: AttackResult, images: Tensor) -> dict:
