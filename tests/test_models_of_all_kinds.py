@@ -90,6 +90,7 @@ def test_the_goal_that_fits_is_named():
 
 @pytest.mark.parametrize('size', [0.02, 0.2])
 def test_a_random_model_is_noticed(size):
+    torch.manual_seed(0)
     with pytest.warns(RuntimeWarning, match='answers differently .* set rechecks'):
         attack(Noisy(size), IMAGES, LABELS, **OPTIONS)
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import screen
+from .. import compat, screen
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
@@ -119,8 +119,11 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
         attack=describe(attack), goal=describe(goal), threat=describe(threat),
         model=cfg.model.to_dict(), dataset=dataset, victim=victim,
         weights=file_digest(weights) if weights else 'random weights')
+    installed = versions()
+    if installed.keys() & {'mmcv', 'onedl-mmcv'}:
+        installed['mmcv operators'] = compat.in_use()
     run_info = dict(identity=identity, command=shlex.join(sys.argv), checkpoint=weights,
-                    versions=versions(), config=cfg.to_dict())
+                    versions=installed, config=cfg.to_dict())
     for key in ('attack', 'goal', 'threat', *_OLDER):
         cfg.pop(key, None)
     draw = dict(type='AttackVisualizationHook', images=pictures)

@@ -149,14 +149,13 @@ class ResultStore:
         if record.key in self.records:
             return self.records[record.key]
         if image is not None:
-            record = replace(record, file=f'images/{file_name(record.key)}.png')
             fields = PngImagePlugin.PngInfo()
             for name, value in (text or {}).items():
                 fields.add_text(name, value)
             png = io.BytesIO()
             Image.fromarray(image).save(png, format='PNG', pnginfo=fields)
             digest = hashlib.sha256(png.getvalue()).hexdigest()[:16]
-            record = replace(record, digest=digest)
+            record = replace(record, file=f'images/{file_name(record.key)}.png', digest=digest)
             with self._replacing(record.file) as file:
                 file.write(png.getvalue())
         with (self.work_dir / 'records.jsonl').open('ab') as file:

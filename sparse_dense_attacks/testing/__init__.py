@@ -9,7 +9,7 @@ Example:
     (tensor(True), tensor(True))
 """
 from .data import corner_images, pad_boxes, pictures
-from .models import Linear, Net
+from .models import Answers, Linear, Net
 from .scenes import Detections, objective
 
-__all__ = ['Detections', 'Linear', 'Net', 'corner_images', 'objective', 'pad_boxes', 'pictures']
+__all__ = ['Answers', 'Detections', 'Linear', 'Net', 'corner_images', 'objective', 'pad_boxes', 'pictures']

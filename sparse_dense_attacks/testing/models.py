@@ -2,10 +2,12 @@
 
 They compute in double, so that results do not hang on the order of float32 sums.
 """
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Linear', 'Net']
+__all__ = ['Answers', 'Linear', 'Net']
 
 
 class Linear(nn.Module):
@@ -66,3 +68,19 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, classes) logits of images (B, C, H, W), in their type."""
         return self.head((2 * self.conv(x.double() - 0.5)).tanh().sum((2, 3))).to(x.dtype)
+
+
+class Answers(nn.Module):
+    """Any function from images to outputs as a module.
+
+    Example:
+        >>> Answers(lambda x: x.flatten(1))(torch.zeros(2, 1, 3, 3)).shape
+        torch.Size([2, 9])
+    """
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(x)

@@ -1,6 +1,6 @@
 """What attacks and goals are given, without a model library."""
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +10,17 @@ from ..types import Boxes
 from ..victims import TorchClassifier
 from ..victims.base import Geometry, Scene
 from .data import pad_boxes
+from .models import Answers
 
 __all__ = ['Detections', 'objective']
 
 
-def objective(model: nn.Module, images: Tensor, labels: Tensor | None = None,
+def objective(model: nn.Module | Callable[[Tensor], Tensor], images: Tensor, labels: Tensor | None = None,
               **options) -> Objective:
     """The untargeted objective of a classifier.
 
     Args:
-        model: from (B, C, H, W) images in [0, 1] to logits.
+        model: module, or any function, from (B, C, H, W) images in [0, 1] to logits.
         images: (B, C, H, W) float in [0, 1].
         labels: (B,) int64, the classes to leave; what the model says now by default.
         options: ``region``, ``keys`` and ``targets`` as :meth:`TorchClassifier.open` takes them.
@@ -32,7 +33,8 @@ def objective(model: nn.Module, images: Tensor, labels: Tensor | None = None,
     if labels is None:
         with torch.no_grad():
             labels = model(images).argmax(1)
-    return Untargeted().objective(TorchClassifier(model).open(images, labels, **options))
+    victim = TorchClassifier(model if isinstance(model, nn.Module) else Answers(model))
+    return Untargeted().objective(victim.open(images, labels, **options))
 
 
 class Detections(Scene):

@@ -2,7 +2,7 @@
 import copy
 import dataclasses
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -214,7 +214,7 @@ def test_gradients_agree_with_finite_differences(goal, reweight, monkeypatch):
     step = 1e-7
     with evaluating(model):
         scene = MMSegSegmenter(model, reference='prediction').open(make_batch(scale=1.5, labels=False))
-        scene.images = scene.images.double()
+        scene = replace(scene, images=scene.images.double())
         judge = dataclasses.replace(goal, reweight=reweight).objective(scene)
         x = (scene.images + 1e-3 * torch.rand(scene.images.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
         verdict = judge(x, BOTH)
