@@ -4,4 +4,4 @@
 #
 # Images without a car are left alone and count in no success rate. Data and weights as in spgd_cgnet_camvid.py.
 _base_ = './spgd_cgnet_camvid.py'
-goal = dict(_delete_=True, type='TargetedPixels', erase='car', theta=0.9)
+goal = dict(_delete_=True, type='TargetedPixels', erase='Car', theta=0.9)

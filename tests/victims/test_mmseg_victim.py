@@ -261,6 +261,7 @@ def test_the_letterbox_is_not_in_the_region(segmenter):
     """mmcv's Pad overwrites ``img_shape`` with the padded size."""
     batch = make_batch(sizes=((48, 72),))
     batch['data_samples'][0].set_metainfo(dict(scale_factor=(0.5, 0.75)))
+    batch['inputs'][0][:, 36:] = batch['inputs'][0][:, :, 36:] = 114
     region = MMSegSegmenter(segmenter).open(batch).region
     assert region[..., :36, :36].all() and region.sum() == 36 * 36
 
@@ -343,7 +344,7 @@ def test_the_prediction_as_reference_needs_no_labels(segmenter):
 
 def test_class_names_are_those_of_the_weights(segmenter, monkeypatch):
     monkeypatch.setattr(segmenter, 'dataset_meta', dict(classes=('road', 'sky', 'car', 'tree')), raising=False)
-    for options, name in ((dict(), 'car'), (dict(classes='abcd'), 'c')):
+    for options, name in ((dict(), 'car'), (dict(classes=list('abcd')), 'c')):
         judge = TargetedPixels(erase=name).objective(MMSegSegmenter(segmenter, **options).open(make_batch()))
         assert torch.equal(judge.pixels, judge.scene.valid & (judge.scene.labels == 2))
 
@@ -384,7 +385,8 @@ def test_label_maps_are_drawn_on_the_enlarged_input():
     hook.painter.dataset_meta = dict(classes=('a', 'b'), palette=[[200, 0, 0], [0, 100, 0]])
     sample = SegDataSample(pred_sem_seg=PixelData(data=torch.arange(2).expand(1, 12, 2).repeat_interleave(12, 2)))
     sample.gt_sem_seg = sample.pred_sem_seg  # not drawn
-    panel = hook._predictions(np.full((24, 48, 3), 40, np.uint8), sample)
+    sample.set_metainfo(dict(ori_shape=(12, 24), scale_factor=(2.0, 2.0)))
+    panel = hook._predictions(np.full((24, 48, 3), 40, np.uint8), torch.zeros(3, 24, 48), sample)
     assert panel.shape == (48, 96, 3)
     assert panel[0, 0].tolist() == panel[0, 47].tolist() == [120, 20, 20] and panel[0, 48].tolist() == [20, 70, 20]
     assert sample.pred_sem_seg.shape == (12, 24)

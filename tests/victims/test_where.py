@@ -270,11 +270,12 @@ def test_folders_without_photos(tmp_path, capfd, content, message):
 
 
 @pytest.mark.parametrize('wrapped', [False, True])
-def test_photos_take_pipeline_and_classes_of_the_test_set(wrapped):
+def test_photos_take_pipeline_and_classes_of_the_test_set(wrapped, tmp_path):
+    (tmp_path / 'a.png').touch()
     cfg = load_config(CONFIG)
     if wrapped:
         cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[cfg.test_dataloader.dataset])
-    use_photos(cfg, 'photos')
+    use_photos(cfg, str(tmp_path))
     dataset = cfg.test_dataloader.dataset
     assert dataset.metainfo['classes'][0] == 'ball' and cfg.victim == dict(reference='prediction')
     assert [step.type for step in dataset.pipeline][0] == 'LoadImageFromFile'

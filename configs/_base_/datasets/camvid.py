@@ -1,6 +1,7 @@
-# CamVid's test images as SegNet's authors distribute them: 480 x 360 pixels, masks with 11 classes, 11 means no class.
+# CamVid's test images as SegNet's authors distribute them: 480 x 360 pixels, masks with 11 classes, 11 means no class. The names
+# are those in CGNet's weights.
 data_root = '{{$SDA_ASSETS:data}}/camvid/'
-classes = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'cyclist')
+classes = ('Sky', 'Building', 'Pole', 'Road', 'Pavement', 'Tree', 'SignSymbol', 'Fence', 'Car', 'Pedestrian', 'Bicyclist')
 palette = [[128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0], [192, 128, 128],
            [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192]]
 
