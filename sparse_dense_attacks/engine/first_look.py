@@ -12,6 +12,8 @@ from ..victims.base import sample_key
 __all__ = ['Look', 'complaint', 'look']
 
 SCORE, OVERLAP = 0.3, 0.5  # of a detection that counts, least score and intersection over union
+IGNORED = 255  # of label maps, where no class names say how many there are
+MARGIN = 1.1  # how far above chance a segmenter has to be
 ENOUGH = 4  # images, before a model that is no better than chance is complained about
 _ADVICE = ('check that the weights are those of this model, that the classes are in their order, '
            'and that the ground truth fits the images (sda attack --check shows what is found)')
@@ -24,17 +26,17 @@ class Look:
     Attributes:
         key: sample id.
         truth, found: of the annotations and of the predictions, in words.
-        parts: objects, pixels with a class, or 1 for the image; 0 without annotations.
+        parts: objects, classes of a label map, or 1 for the image; 0 where nothing can be said.
         placed: objects that some detection covers, whatever its class; ``right`` for other tasks.
-        right: parts that the model has right.
+        right: parts that the model has right; of a class that share of its pixels.
         chance: share of the parts that a guess would have right, 0 for objects.
     """
     key: str
     truth: str
     found: str
     parts: int
-    placed: int
-    right: int
+    placed: float
+    right: float
     chance: float
 
 
@@ -63,10 +65,10 @@ def complaint(looks: Sequence[Look]) -> str | None:
     placed = sum(one.placed for one in seen)
     if len(looks) < ENOUGH or not parts:
         return None
-    chance = seen[0].chance
-    if right > chance * parts:
+    by_chance = sum(one.chance * one.parts for one in seen)
+    if right > by_chance:
         return None
-    if chance:
+    if by_chance:
         return (f'the model is no better than chance on the first {len(looks)} images '
                 f'({right / parts:.1%} right): {_ADVICE}')
     places = f', though it finds the places of {placed}' if placed else ''
@@ -84,16 +86,19 @@ def _classified(sample, output, classes) -> Look:
     return Look(sample_key(sample), truth, found, int(known), right, right, chance)
 
 
-def _segmented(sample, output, classes) -> Look | None:
+def _segmented(sample, output, classes) -> Look:
+    """Each class counts alike: otherwise one guess for all pixels would do well on most images."""
     said = output.pred_sem_seg.data[0].cpu()
-    count = len(classes) if classes else int(said.max()) + 1
     if 'gt_sem_seg' not in sample or sample.gt_sem_seg.data[0].shape != said.shape:
-        return Look(sample_key(sample), 'unknown', _areas(said, classes), 0, 0, 0, 1 / count)
+        return Look(sample_key(sample), 'unknown', _areas(said, classes), 0, 0, 0, 0)
     label = sample.gt_sem_seg.data[0].cpu()
-    valid = (label >= 0) & (label < count)
-    right = int((said == label)[valid].sum())
+    valid = (label >= 0) & (label < (len(classes) if classes else IGNORED))
+    kinds = label[valid].unique()
+    right = sum(float((said[label == kind] == kind).float().mean()) for kind in kinds)
+    parts = len(kinds) if len(kinds) > 1 else 0  # of one class alone any guess may be right
+    chance = MARGIN / max(parts, 1)
     return Look(sample_key(sample), _areas(label[valid], classes), _areas(said, classes),
-                int(valid.sum()), right, right, 1 / count)
+                parts, right, right, chance)
 
 
 def _detected(sample, output, classes, boxes_follow_resize: bool) -> Look:

@@ -320,7 +320,7 @@ def test_bad_options_give_one_line_and_status_2(tmp_path, capfd, change, message
 @pytest.mark.parametrize(('argv', 'message'), [
     (['nowhere.py'], 'no config file nowhere.py'),
     ([CONFIG, '--checkpoint', 'nowhere.pth'], 'no checkpoint file nowhere.pth'),
-    ([CONFIG, '--checkpoint', __file__], 'cannot read weights'),
+    ([CONFIG, '--checkpoint', __file__], 'this is a text file, expected a file of torch.save'),
     ([CONFIG, '--checkpoint', 'mmdet::no-such-model'], 'no weights of a model named no-such-model'),
     ([CONFIG, '--limit', '0'], '--limit 0'),
 ])

@@ -91,10 +91,9 @@ def test_metrics_that_are_tables_are_stored_and_not_printed(tmp_path, capfd):
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = ['{ROOT}/configs/spgd_resnet18.py']\n"
                       "test_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='ConfusionMatrix')]\n")
-    found = run(str(config), tmp_path / 'run')
+    assert main(attack_from_command_line, arguments(str(config), tmp_path / 'run')) == 0
     stored = json.loads((tmp_path / 'run/metrics.json').read_text())
-    matrix = np.array(stored['adv/confusion_matrix/result'])
-    assert matrix.sum() == 2 and matrix.tolist() == found['adv/confusion_matrix/result']
+    assert np.array(stored['adv/confusion_matrix/result']).sum() == 2
     assert 'confusion_matrix' not in capfd.readouterr().out
 
 
