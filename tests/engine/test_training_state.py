@@ -23,7 +23,6 @@ from PIL import Image
 from sparse_dense_attacks import ATTACKS, SigmaZero, SparsePGD, SparseRS, StructuredSparsePGD
 from sparse_dense_attacks.cli.train import prepare_training
 from sparse_dense_attacks.engine.attacker import Attacker
-from sparse_dense_attacks.engine.hooks.adversarial_training_hook import AdversarialTrainingHook
 from sparse_dense_attacks.objectives.divergence import DIVERGENCES
 from sparse_dense_attacks.types import Boxes
 from tests.engine import test_training
@@ -203,10 +202,11 @@ class Meter(Hook):
     priority = 'LOWEST'
 
     def before_train(self, runner):
-        (hook,) = (hook for hook in runner.hooks if isinstance(hook, AdversarialTrainingHook))
-        (attacker,), self.forwards = hook.attackers, []
-        watched = lambda batch: self.read(Attacker.perturb(attacker, batch))  # noqa: E731
-        object.__setattr__(attacker, 'perturb', watched)  # frozen for everybody else
+        self.forwards, self.perturb = [], Attacker.perturb
+        Attacker.perturb = lambda attacker, batch: self.read(self.perturb(attacker, batch))
+
+    def after_train(self, runner):
+        Attacker.perturb = self.perturb
 
     def read(self, perturbed):
         self.forwards.append(perturbed.result.forwards.tolist())
