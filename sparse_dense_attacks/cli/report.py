@@ -66,10 +66,12 @@ def run(argv: list[str] | None = None) -> None:
 
 
 def _sizes_and_success(run: Run, unit: str) -> tuple[list[int], list[bool]]:
-    """Of the images that the victim got right."""
-    column = 'groups' if unit == 'groups' else f'l0_{unit}'
+    """Of the images that the victim got right; without structure a group is a pixel."""
     records = [one for one in run.records if one.success is not None and one.clean_correct]
-    return [getattr(one, column) for one in records], [bool(one.success) for one in records]
+    sizes = [one.l0_elements if unit == 'elements' else
+             one.l0_pixels if unit == 'pixels' or one.groups is None else one.groups
+             for one in records]
+    return sizes, [bool(one.success) for one in records]
 
 
 def _cells(run: Run, sizes: list[int], success: list[bool]) -> list[str]:

@@ -25,7 +25,8 @@ class Record:
         success, success_float: broken, judged on the 8-bit and on the float image; None where
             success has no meaning (an image without objects, an image that could not be read).
         clean_correct: the victim was right about the clean image.
-        l0_pixels, l0_elements, groups, linf: size of the perturbation; linf in [0, 1].
+        l0_pixels, l0_elements, linf: size of the perturbation; linf in [0, 1].
+        groups: of the attack's structure; None for attacks without.
         forwards, backwards, seconds: cost.
         share: share of the image's objects or pixels that are as the goal wants them; None for
             goals without such parts.
@@ -41,7 +42,7 @@ class Record:
     clean_correct: bool = False
     l0_pixels: int = 0
     l0_elements: int = 0
-    groups: int = 0
+    groups: int | None = None
     linf: float = 0.0
     forwards: int = 0
     backwards: int = 0

@@ -64,6 +64,14 @@ def test_report_of_a_finished_run(finished, tmp_path, capsys):
     assert (tmp_path / 'out/curves.png').stat().st_size > 1000 and 'report.md' in capsys.readouterr().out
 
 
+def test_report_in_groups_takes_pixels_of_runs_without_structure(finished, tmp_path):
+    report.run([str(finished), '--unit', 'groups', '--out', str(tmp_path / 'out')])
+    pixels = tmp_path / 'pixels'
+    report.run([str(finished), '--out', str(pixels)])
+    rows = [(folder / 'report.md').read_text().splitlines()[-1] for folder in (tmp_path / 'out', pixels)]
+    assert rows[0] == rows[1]
+
+
 def test_report_keeps_runs_of_one_name_apart(finished, tmp_path, monkeypatch):
     (tmp_path / 'b').mkdir()
     finished.rename(tmp_path / 'b/run')
