@@ -360,6 +360,7 @@ def test_dynamic_rcnn_does_not_move_its_thresholds():
 def test_tood_shows_the_loss_of_its_last_epochs():
     model = build(FAMILIES['tood'])
     hub = MessageHub.get_current_instance()
+    hub.runtime_info.pop('epoch', None)  # of a training in the same process
     victim = MMDetDetector(model)
     found = []
     with victim.session(), torch.no_grad():
