@@ -7,6 +7,7 @@ Part of ``sda doctor zoo``. A family is covered if, for one of its smallest conf
 - the model's state dict is unchanged afterwards.
 """
 import copy
+import dataclasses
 import importlib
 import json
 import logging
@@ -286,7 +287,8 @@ def check_detector(model, batch) -> str:
             )
         usable = found.scores[0] * ((found.boxes[0, :, 2:] - found.boxes[0, :, :2]).amin(1) > 2)
         best = usable.topk(min(2, len(usable))).indices
-        scene.truth = Boxes(found.boxes[:, best], found.labels[:, best], torch.ones(1, len(best)))
+        likely = Boxes(found.boxes[:, best], found.labels[:, best], torch.ones(1, len(best)))
+        scene = dataclasses.replace(scene, truth=likely)
         return check_gradient(Vanish(score_thr=float(usable[best].min()) / 2), scene)
 
 

@@ -103,7 +103,7 @@ class MMDetDetector(Victim):
         classes = self.classes or (getattr(self.model, 'dataset_meta', None) or {}).get('classes')
         keys = [sample_key(sample) for sample in samples]
         return DetectionScene(self.model, opened[0], opened[1], keys, opened[2], prepared,
-                              self.loss_seed, self.use_masks, self.num_classes, classes)
+                              _truth(prepared, device), self.loss_seed, self.use_masks, self.num_classes, classes)
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
@@ -177,6 +177,7 @@ class DetectionScene(Scene):
     Attributes:
         model: the detector.
         samples: data samples with ground truth in input coordinates.
+        truth: what is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions.
         loss_seed, use_masks: those of :class:`MMDetDetector`.
     """
     model: BaseDetector
@@ -185,17 +186,11 @@ class DetectionScene(Scene):
     keys: Sequence
     geometry: Sequence[Geometry]
     samples: Sequence
+    truth: Boxes
     loss_seed: int = 0
     use_masks: bool = False
     num_classes: int | None = None
     classes: Sequence[str] | None = None
-
-    @cached_property
-    def truth(self) -> Boxes:
-        """What is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions."""
-        instances = [sample.gt_instances for sample in self.samples]
-        return _pad([i.bboxes for i in instances], [i.labels for i in instances],
-                    [torch.ones(len(i), device=self.images.device) for i in instances])
 
     @cached_property
     def unjudged(self) -> Boxes:
@@ -351,6 +346,12 @@ def _own_process():
         yield
     finally:
         dist_utils.dist = everybody
+
+
+def _truth(samples: Sequence, device: torch.device) -> Boxes:
+    instances = [sample.gt_instances for sample in samples]
+    return _pad([i.bboxes for i in instances], [i.labels for i in instances],
+                [torch.ones(len(i), device=device) for i in instances])
 
 
 def _pad(boxes, labels, scores, below=None) -> Boxes:

@@ -18,7 +18,7 @@ from sparse_dense_attacks.objectives.detection import DetectorLoss, Fabricate, M
 from sparse_dense_attacks.ops.boxes import iou
 from sparse_dense_attacks.types import Boxes
 from sparse_dense_attacks.victims.context import evaluating, frozen_training, untouched_rng
-from sparse_dense_attacks.victims.mmdet import DetectionScene, MMDetDetector
+from sparse_dense_attacks.victims.mmdet import MMDetDetector
 from tests.zoo import FAMILIES, SIZES, Family, build, make_batch
 
 pytestmark = pytest.mark.openmmlab
@@ -223,7 +223,7 @@ def test_vanish_gradient_agrees_with_finite_differences(monkeypatch):
             found = scene.candidates(scene.images, BOTH)
         best = found.scores.argmax(1)
         best = Boxes(found.boxes[BOTH, best][:, None], found.labels[BOTH, best][:, None], torch.ones(2, 1))
-        monkeypatch.setattr(DetectionScene, 'truth', best)
+        scene = replace(scene, truth=best)
         objective = Vanish(score_thr=0.1).objective(scene)
         x = scene.images.clone().requires_grad_()
         verdict = objective(x, BOTH)
