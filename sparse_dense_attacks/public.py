@@ -26,6 +26,8 @@ from .errors import InputError
 from .objectives import (
     DetectorLoss,
     Fabricate,
+    FeatureDispersion,
+    FeatureDistance,
     Mislabel,
     Targeted,
     TargetedPixels,
@@ -42,6 +44,7 @@ if importlib.util.find_spec('mmengine'):
 
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
            'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'DetectorLoss', 'Fabricate',
-           'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels', 'SigmaZero',
-           'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted',
-           'TargetedPixels', 'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']
+           'FeatureDispersion', 'FeatureDistance', 'ForeignAttack', 'InputError', 'Mislabel',
+           'RandomPixels', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS',
+           'StructuredSparsePGD', 'SwapPGD', 'Targeted', 'TargetedPixels', 'ThreatModel',
+           'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import compat, screen
+from ..checks import check_task
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
@@ -184,10 +185,8 @@ def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]
                              f'{key} = {example}; or give --{key} NAME')
     given = cfg.to_dict()
     attack, goal = ATTACKS.build(given['attack']), GOALS.build(given['goal'])
-    if task not in (None, goal.task):
-        fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == task)
-        raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does '
-                         f'{task}: {fitting}')
+    if task is not None:
+        check_task(goal, task)
     return attack, goal
 
 
