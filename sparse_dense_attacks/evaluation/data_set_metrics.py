@@ -43,8 +43,8 @@ def average_precision(evaluations: Sequence[Mapping | None], image_ids: Sequence
                       threshold: int | None = None) -> Statistic:
     """COCO's average precision over all sizes of objects.
 
-    An image that occurs twice counts as two images with the same content. (Of one image's detections
-    of one class that score exactly alike, which no detector's do, the order differs from COCO's.)
+    An image that occurs twice counts as two images with the same content. (Of one image's
+    detections of one class with one score, which hardly occur, the order is not that of COCO.)
 
     Args:
         evaluations: ``evalImgs`` of a pycocotools ``COCOeval`` after ``evaluate()``; of the ranges

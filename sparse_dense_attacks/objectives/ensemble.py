@@ -26,7 +26,7 @@ class Ensemble(Objective):
     ``margin`` is the mean, or the largest, of what their margins are above 0.
 
     A member for which success has no meaning on an image (a detector where there is no object) has
-    no say in its success, but its loss counts. A pass, as attacks count them, is one of each member.
+    no say in its success, but its loss counts. A pass, as attacks count them, is one of each.
     Sums of losses of several models are those of arXiv 1703.08603.
 
     Args:
@@ -39,11 +39,11 @@ class Ensemble(Objective):
         InputError: no member, images that differ, another number of weights than of members.
 
     Example:
-        >>> from sparse_dense_attacks import SparsePGD
+        >>> from sparse_dense_attacks import SigmaZero
         >>> from sparse_dense_attacks.testing import Net, objective, pictures
         >>> images = pictures(2, 3, 6, 7)
         >>> members = [objective(Net(seed=seed, gain=0.4), images) for seed in (0, 1)]
-        >>> result = SparsePGD(k=40, steps=80)(Ensemble(members))
+        >>> result = SigmaZero(steps=80)(Ensemble(members))
         >>> [bool(one(result.images, torch.arange(2)).success.all()) for one in members]
         [True, True]
     """
@@ -64,7 +64,8 @@ class Ensemble(Objective):
             if member.images.shape != first.images.shape or not torch.equal(
                     member.images.to(first.images), first.images):
                 raise InputError(f'Ensemble: member {number} sees other pixels than member 1: '
-                                 "models share images on the grid of the file only (grid='original')")
+                                 'models share images on the grid of the file only '
+                                 "(grid='original')")
         self.members, self.combine = list(members), combine
         self.images, self.keys = first.images, first.keys
         self.weights = self.images.new_tensor(weights)[:, None]

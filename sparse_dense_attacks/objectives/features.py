@@ -1,4 +1,4 @@
-"""Goals on the features of an inner layer: no labels, no head, so that any model of any task will do.
+"""Goals on the features of an inner layer: no labels, no head, so that any model will do.
 
 What they break is no answer but the ground that answers stand on, which models of other tasks may
 share. Success is a statement about the features, too: that they have changed by so much.

@@ -50,14 +50,14 @@ def layer_output(model: nn.Module, layer: str, look: Callable[[], Any], images: 
     finally:
         handle.remove()
     if not outputs:
-        raise InputError(f"layer '{layer}' of {type(model).__name__} is not asked on the way to its "
-                         'features: choose one of the backbone or the neck')
+        raise InputError(f"layer '{layer}' of {type(model).__name__} is not asked on the way to "
+                         'its features: choose one of the backbone or the neck')
     found = outputs[0]
     while isinstance(found, tuple | list) and len(found):
         found = found[-1]
     if not isinstance(found, Tensor) or not found.is_floating_point():
         raise InputError(f"layer '{layer}' gives a {type(found).__name__}, expected features")
     if found.ndim < 2 or len(found) != images:
-        raise InputError(f"layer '{layer}' gives {tuple(found.shape)} for {images} images, expected "
-                         'one map for each: choose a layer further out')
+        raise InputError(f"layer '{layer}' gives {tuple(found.shape)} for {images} images, "
+                         'expected one map for each: choose a layer further out')
     return found
