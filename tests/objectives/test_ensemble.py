@@ -196,3 +196,11 @@ def test_what_is_no_ensemble_is_refused():
     for weights in ([1], [1, -1], [1, float('nan')], [1, True]):
         with pytest.raises(InputError, match='expected 2 positive numbers'):
             Ensemble([A, B], weights=weights)
+
+
+def test_a_margin_without_a_say_keeps_nobody_from_success():
+    never = Said([0.] * 4, [1.] * 4, [False] * 4, defined=[False] * 4)
+    done = Said([0.] * 4, [-1.] * 4, [True] * 4)
+    for combine in ('mean', 'worst'):
+        said = Ensemble([never, done], combine)(IMAGES, ROWS)
+        assert said.success.all() and not said.margin.any()
