@@ -3,13 +3,13 @@ import copy
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.registry import LOOPS
+from mmengine.registry import DATASETS, LOOPS
 from mmengine.runner import TestLoop
 from PIL import Image
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from .scores import spared
 from .truth import check_files
 from .warn import warn
 
-__all__ = ['Job', 'PlainViewer', 'TransferLoop', 'score']
+__all__ = ['Job', 'PlainViewer', 'TransferLoop', 'files_of', 'score']
 
 FAST = 1  # compression of files that are read once
 
@@ -45,6 +45,7 @@ class Job:
         images: resolved paths of the clean images, all of which every source has.
         identity: of the victim and the settings, kept in each cell.
         seeds: how many of each control.
+        resume: take over cells that are there already.
     """
     folder: Path
     victim: str
@@ -52,6 +53,16 @@ class Job:
     images: Sequence[str]
     identity: Mapping[str, Any]
     seeds: int = 3
+    resume: bool = False
+
+    def of(self, identity: Mapping[str, Any]) -> 'Job':
+        """The same with an identity."""
+        return replace(self, identity=identity)
+
+    def identity_of(self, source: PairSet) -> dict[str, Any]:
+        """What the numbers of a cell depend on."""
+        images = {name: source.pairs[name].digest for name in self.images}
+        return dict(self.identity, seeds=self.seeds, images=images)
 
 
 class Viewer:
@@ -115,9 +126,8 @@ def score(viewer: Viewer, job: Job) -> list[Cell]:
     cells = []
     for source in job.sources:
         pairs = {name: source.pairs[name] for name in job.images}
-        identity = dict(job.identity, seeds=job.seeds,
-                        images={name: pair.digest for name, pair in pairs.items()})
-        cell = Cell.load(job.folder, source.name, job.victim)
+        identity = job.identity_of(source)
+        cell = Cell.load(job.folder, source.name, job.victim) if job.resume else None
         if cell is None or not cell.fits(identity):
             cell = _cell(viewer, job, source.name, pairs, identity)
             cell.write(job.folder)
@@ -289,7 +299,7 @@ class LibraryViewer(Viewer):
         evaluate: builds a new evaluator; None for none.
     """
 
-    def __init__(self, model, dataset, collate: Callable, evaluate: Callable | None):
+    def __init__(self, model, dataset, collate: Callable | None, evaluate: Callable | None):
         self.model, self.collate, self.evaluate = model, collate, evaluate
         self.places = {}
         for part in members(dataset):
@@ -316,6 +326,7 @@ class LibraryViewer(Viewer):
             raise InputError(f'the test pipeline of the victim drops {own}: take out what filters '
                              'images')
         item['data_samples'].set_metainfo(dict(img_path=own))
+        assert self.collate is not None
         batch = self.collate([item])
         batch.pop('unreadable', None)
         outputs = self.model.test_step(copy.deepcopy(batch))
@@ -349,16 +360,23 @@ class PlainViewer(Viewer):
         return (int(said) if said.ndim == 0 else said.numpy()), None
 
 
+def files_of(cfg) -> list[str]:
+    """Resolved paths of the images of a config's test data set."""
+    with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        dataset = registry.build(cfg.test_dataloader.dataset)
+    return list(LibraryViewer(None, dataset, None, None).places)
+
+
 @LOOPS.register_module()
 class TransferLoop(TestLoop):
     """Shows the images of sources to the runner's model and fills the cells of a table.
 
     Args:
         runner, dataloader, evaluator: as for mmengine's TestLoop.
-        job: what to do; None to open the data set only.
+        job: what to do.
     """
 
-    def __init__(self, runner, dataloader, evaluator, job: Job | None = None):
+    def __init__(self, runner, dataloader, evaluator, job: Job):
         check_files(dataloader, evaluator)
         self.evaluator_config = copy.deepcopy(evaluator)
         dataloader = tolerant(dataloader) if isinstance(dataloader, dict) else dataloader
@@ -367,15 +385,7 @@ class TransferLoop(TestLoop):
         self.job = job
         self.cells: list[Cell] = []
 
-    @property
-    def files(self) -> list[str]:
-        """Resolved paths of the data set's images."""
-        dataset = self.dataloader.dataset
-        return list(LibraryViewer(None, dataset, self.dataloader.collate_fn, None).places)
-
     def run(self) -> dict:
-        if self.job is None:
-            return {}
         self.runner.model.eval()
         dataset = self.dataloader.dataset
 
