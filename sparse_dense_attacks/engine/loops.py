@@ -5,6 +5,7 @@ import json
 import math
 import os
 import statistics
+from dataclasses import replace
 
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -204,8 +205,10 @@ class AttackLoop(TestLoop):
         batch, result = perturbed.batch, perturbed.result
         for row, key in enumerate(perturbed.keys):
             image, sample = batch['inputs'][row], batch['data_samples'][row]
-            picture = to_picture(image, self.channels)
-            self.store.add(Record.of(key, result, row), picture, _grid(sample, image))
+            record = Record.of(key, result, row)
+            if not self.attacker.attack.structured:
+                record = replace(record, groups=None)
+            self.store.add(record, to_picture(image, self.channels), _grid(sample, image))
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""
