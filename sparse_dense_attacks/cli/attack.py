@@ -10,21 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import compat, screen
+from .. import compat
 from ..checks import check_task
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
-from .common import (
-    CONFIG_ERRORS,
-    check_device,
-    check_ops,
-    check_writable,
-    keep_log,
-    say,
-    unbuilt,
-    writing_to,
-)
+from .common import building, check_device, say, writing_to
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -164,25 +155,11 @@ def build(cfg: 'Config', args: argparse.Namespace, weights: str | None, unset: s
     Raises:
         InputError: as :func:`prepare`.
     """
-    from mmengine.runner import Runner
-
     from .weights import check_weights
 
-    keep_log(cfg)
-    if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
-        check_ops()
-    check_writable(cfg.work_dir)
-    try:
-        runner = Runner.from_cfg(cfg)
-        screen.attach(runner.logger)
-        if args.device:
-            runner.model.to(args.device)
+    with building(cfg, args, unset) as runner:
         check_weights(runner.model, weights, args.trust_weights)
         _ = runner.test_loop  # built here, so that a wrong data set is reported as such
-    except InputError:
-        raise
-    except CONFIG_ERRORS as error:
-        raise unbuilt(args.config, error, unset) from error
     return runner
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import statistics
+from dataclasses import replace
 
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -13,6 +14,7 @@ from mmengine.runner import TestLoop, ValLoop
 from rich.table import Table
 
 from .. import screen
+from ..checks import check_flag, check_int, check_mapping
 from ..errors import InputError
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
@@ -63,6 +65,11 @@ class AttackLoop(TestLoop):
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
                  resume: bool = False, run_info: dict | None = None, check: int = 0, **older):
+        self.resume, self.check = resume, check
+        self.run_info = {'identity': {}} if run_info is None else run_info
+        check_flag(self, 'resume')
+        check_int(self, 'check', low=0)
+        check_mapping(self, 'run_info')
         check_files(dataloader, evaluator)
         clean_evaluator = apart(evaluator, 'clean')
         dataloader = tolerant(dataloader) if isinstance(dataloader, dict) else dataloader
@@ -78,8 +85,7 @@ class AttackLoop(TestLoop):
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         self.channels = channel_order(dataset, _preprocessing(runner.cfg))
         runner.register_hook(ClassNamesHook(dataset))
-        self.store, self.resume = ResultStore(runner.work_dir), resume
-        self.run_info, self.check = run_info or {'identity': {}}, check
+        self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch and its clean predictions, for hooks that draw them.
         self.clean_batch: dict = {}
@@ -204,8 +210,10 @@ class AttackLoop(TestLoop):
         batch, result = perturbed.batch, perturbed.result
         for row, key in enumerate(perturbed.keys):
             image, sample = batch['inputs'][row], batch['data_samples'][row]
-            picture = to_picture(image, self.channels)
-            self.store.add(Record.of(key, result, row), picture, _grid(sample, image))
+            record = Record.of(key, result, row)
+            if not self.attacker.attack.structured:
+                record = replace(record, groups=None)
+            self.store.add(record, to_picture(image, self.channels), _grid(sample, image))
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""

@@ -173,7 +173,7 @@ def test_pictures_reach_other_backends_and_are_stored_once(tmp_path):
     run(config(tmp_path, 'spgd_resnet18', backends), tmp_path / 'run')
     assert len(sent) == 2 and all(name.startswith('attack_') for name in sent)
     assert len(list((tmp_path / 'run').rglob('*attack_*.png'))) == 0
-    assert len(list((tmp_path / 'run/pictures').glob('*.png'))) == 2
+    assert len(list((tmp_path / 'run/pictures').rglob('*.png'))) == 2
 
 
 def test_a_picture_that_fails_is_a_warning(tmp_path, capfd, monkeypatch):

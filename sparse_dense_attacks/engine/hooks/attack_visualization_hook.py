@@ -93,7 +93,7 @@ class AttackVisualizationHook(Hook):
         Image.fromarray(picture).save(path)
         for backend in runner.visualizer._vis_backends.values():
             if not isinstance(backend, LocalVisBackend):  # which keeps files, as pictures/ does
-                backend.add_image(f'attack_{path.stem}', picture, self.drawn)
+                backend.add_image(f'attack_{file_name(key)}', picture, self.drawn)
 
     def _enlarge(self, image: np.ndarray) -> np.ndarray:
         factor = self._factor(image)
