@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 __all__ = ['Plan', 'main', 'run']
 
 OWN = {'models', 'sources', 'victims', 'images', 'limit', 'attack', 'goals', 'threat', 'seeds',
-       'allow_unequal', 'gallery', 'work_dir', 'custom_imports', 'ensemble'}
+       'allow_unequal', 'gallery', 'work_dir', 'custom_imports'}
 MODEL = {'config', 'checkpoint', 'options', 'own_images', 'module'}
-SOURCE = {'model', 'members', 'attack', 'goal', 'threat', 'combine', 'weights', 'options', 'clean',
+SOURCE = {'model', 'members', 'attack', 'goal', 'goals', 'threat', 'combine', 'weights', 'clean',
           'adversarial'}
+MEMBER = {'model', 'goal'}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -185,10 +186,27 @@ def _check_source(name: str, source: Mapping, models: Mapping) -> None:
     if len(kinds) != 1:
         raise InputError(f"sources.{name}: expected one of 'model' (a name), 'members' (a list of "
                          "names) or 'clean' and 'adversarial' (folders)")
-    members = [source['model']] if kinds == ['model'] else source.get('members', [])
-    for member in members:
-        who = f'sources.{name}'
-        _known(member if isinstance(member, str) else member.get('model'), models, who)
+    entries = [source] if kinds == ['model'] else source.get('members', [])
+    if not isinstance(entries, list | tuple) or (kinds == ['members'] and not entries):
+        raise InputError(f"sources.{name}: members = {shown(entries)}, expected a list such as "
+                         "['yolox', dict(model='fcn', goal=dict(type='UntargetedPixels'))]")
+    for entry in entries:
+        if not isinstance(entry, str | Mapping):
+            raise InputError(f'sources.{name}: {shown(entry)} is no name of a model and no dict')
+        for field in () if kinds == ['model'] else _member(entry):
+            if field not in MEMBER:
+                raise InputError(f"sources.{name}: nothing reads '{field}' of a member: "
+                                 f'{nearest(field, MEMBER)}')
+        model = _member(entry).get('model')
+        _known(model, models, f'sources.{name}')
+        if 'module' in models[model]:
+            raise InputError(f"sources.{name}: '{model}' is a plain module, which can be a victim "
+                             'only: attack models of configs')
+    twice = [one for one in entries if [_member(each).get('model') for each in entries].count(
+        _member(one).get('model')) > 1]
+    if twice:
+        raise InputError(f"sources.{name}: the model '{_member(twice[0])['model']}' is a member "
+                         'twice, expected different models')
     if kinds == ['adversarial'] and 'clean' not in source:
         raise InputError(f"sources.{name}: 'adversarial' needs the folder of its 'clean' images")
 
@@ -215,28 +233,63 @@ def _source(plan: Plan, name: str) -> 'PairSet':
     if 'adversarial' in source:
         return pairs_of_folders(name, Path(source['clean']), Path(source['adversarial']))
     if 'members' in source:
-        raise InputError(f'sources.{name}: ensembles are not there yet')
+        return _attacked_together(plan, name, source)
     return _attacked(plan, name, source)
+
+
+def _runner(plan: Plan, source: Mapping, entry: Mapping, folder: Path):
+    """The runner of the attack of a source on one model; ``entry`` names it and its goal."""
+    from .attack import attack_runner
+    cfg, args = plan.config(entry['model'])
+    _set(cfg, 'attack', source.get('attack') or plan.attack)
+    goals = {**plan.goals, **(source.get('goals') or {})}
+    _set(cfg, 'goal', entry.get('goal') or goals.get(cfg.get('default_scope')))
+    cfg.threat = {**plan.threat, **(source.get('threat') or {})}
+    args.work_dir = str(folder)
+    return attack_runner(cfg, args)
+
+
+def _attacked_together(plan: Plan, name: str, source: Mapping) -> 'PairSet':
+    """Run an ensemble, or go on with it."""
+    from ..engine.ensemble_run import attack_together, members_of, shared_files
+    from ..results import Run, pairs_of_run
+    folder, combine = plan.folder / 'sources' / name, source.get('combine', 'mean')
+    entries = [_member(one) for one in source['members']]
+    runners = {entry['model']: _runner(plan, source, entry, folder / 'members' / entry['model'])
+               for entry in entries}
+    infos = {one: runner.test_loop.run_info for one, runner in runners.items()}
+    first = next(iter(infos.values()))
+    goal = dict(type='Ensemble', combine=combine, weights=source.get('weights'),
+                members={one: info['identity']['goal'] for one, info in infos.items()})
+    own = {key: first['identity'][key] for key in ('attack', 'threat')}
+    identity = dict(own, goal=goal, members={one: info['identity'] for one, info in infos.items()})
+    run_info = dict(identity=identity, command=first['command'], versions=first['versions'])
+    members = members_of(runners)
+    files = shared_files(members)
+    if not (plan.args.resume and _finished(folder, identity, files)):
+        say(f'source {name}')
+        attack_together(members, files, folder, run_info, plan.args.resume, combine,
+                        source.get('weights'))
+    return pairs_of_run(name, Run.load(folder), files)
+
+
+def _member(entry: Any) -> Mapping:
+    return dict(model=entry) if isinstance(entry, str) else entry
 
 
 def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
     from ..results import Run, pairs_of_run
     from ..victims.base import sample_key
-    from .attack import attack_runner
-    cfg, args = plan.config(source['model'])
-    _set(cfg, 'attack', source.get('attack') or plan.attack)
-    _set(cfg, 'goal', source.get('goal') or plan.goals.get(cfg.get('default_scope')))
-    cfg.threat = {**plan.threat, **(source.get('threat') or {})}
-    args.work_dir = str(plan.folder / 'sources' / name)
-    runner = attack_runner(cfg, args)
+    folder = plan.folder / 'sources' / name
+    runner = _runner(plan, source, source, folder)
     loop = runner.test_loop
     dataset = loop.dataloader.dataset
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     files = {sample_key(info): info['img_path'] for info in infos}
-    if not (args.resume and _finished(args.work_dir, loop.run_info['identity'], files)):
+    if not (plan.args.resume and _finished(folder, loop.run_info['identity'], files)):
         say(f'source {name}')
         runner.test()
-    return pairs_of_run(name, Run.load(args.work_dir), files)
+    return pairs_of_run(name, Run.load(folder), files)
 
 
 def _set(cfg: 'Config', key: str, value: Any) -> None:
@@ -246,10 +299,10 @@ def _set(cfg: 'Config', key: str, value: Any) -> None:
         cfg[key] = copy.deepcopy(value)
 
 
-def _finished(work_dir: str, identity: Mapping, files: Mapping) -> bool:
+def _finished(work_dir: Path, identity: Mapping, files: Mapping) -> bool:
     """Whether a run is there, is the same, and has attacked all images."""
     from ..results import Run
-    if not Path(work_dir, 'metrics.json').is_file():
+    if not (work_dir / 'metrics.json').is_file():
         return False
     run = Run.load(work_dir)
     same = json.loads(json.dumps(identity, default=str)) == run.identity
@@ -406,8 +459,8 @@ def _notes(plan: Plan, cells: Sequence['Cell'], sources: Sequence['PairSet'],
 
 def _mark(plan: Plan, source: str, victim: str) -> str:
     entry = plan.sources[source]
-    members = [entry['model']] if 'model' in entry else [
-        one if isinstance(one, str) else one['model'] for one in entry.get('members', [])]
+    members = ([entry['model']] if 'model' in entry else
+               [_member(one)['model'] for one in entry.get('members', [])])
     if victim in members:
         return ' (d)'
     own = _backbone(plan, victim)
