@@ -43,6 +43,7 @@ MODEL = {'config', 'checkpoint', 'options', 'own_images', 'module'}
 SOURCE = {'model', 'members', 'attack', 'goal', 'goals', 'threat', 'combine', 'weights', 'clean',
           'adversarial'}
 MEMBER = {'model', 'goal'}
+RUN = 'attack', 'goal', 'threat', 'victim', 'pictures'  # top-level keys of a run's config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -145,7 +146,7 @@ class Plan:
         from .attack import arguments
         from .configs import load_config
         model = self.models[name]
-        cfg = load_config(model['config'], model.get('options'), ('attack', 'goal', 'threat'))
+        cfg = load_config(model['config'], model.get('options'), RUN)
         args = arguments([model['config']])
         args.checkpoint = model.get('checkpoint')
         args.images = None if model.get('own_images') else self.images
