@@ -364,7 +364,8 @@ def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
     from ..results import file_digest
     from ..results.cell import Cell
     model = plan.models[name]
-    job = Job(plan.folder, name, sources, images, {}, plan.seeds, plan.args.resume)
+    job = Job(plan.folder, name, sources, images, {}, plan.seeds, plan.args.resume,
+              _drawn(plan, images))
     if 'module' in model:
         return score(PlainViewer(_module(name, model['module'])),
                      job.of(dict(module=model['module'])))
@@ -388,6 +389,17 @@ def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
     return runner.test_loop.cells
 
 
+def _drawn(plan: Plan, images: Sequence[str]) -> str:
+    """The image of the gallery."""
+    if plan.gallery is None:
+        return images[0]
+    found = [one for one in images if Path(one).name == plan.gallery]
+    if not found:
+        raise InputError(f'gallery = {shown(plan.gallery)}, expected the name of an image such as '
+                         f'{shown(Path(images[0]).name)}')
+    return found[0]
+
+
 def _module(name: str, path: str):
     """A torch module by its import path, or what a function there returns."""
     from torch import nn
@@ -408,6 +420,7 @@ def _write(plan: Plan, cells: Sequence['Cell'], sources: Sequence['PairSet'],
            images: Sequence[str], notes: Sequence[str]) -> None:
     from rich.table import Table
 
+    from ..evaluation.gallery import join_seen
     from ..evaluation.transfer_report import CHANGE, draw_heat_maps, lines_of, write_csv, write_page
     lines = lines_of(cells)
     names = [one.name for one in sources]
@@ -417,6 +430,7 @@ def _write(plan: Plan, cells: Sequence['Cell'], sources: Sequence['PairSet'],
     text = [*notes, *_notes(plan, cells, sources, images)]
     write_page(lines, plan.folder / 'transfer.md', text, names, plan.victims, same)
     draw_heat_maps(lines, plan.folder, names, plan.victims)
+    join_seen(plan.folder, names, plan.victims)
     table = Table('source', 'victim', 'change', 'best control', 'more than it')
     for cell in cells:
         found = {one.kind: one for one in lines if one.measure == CHANGE

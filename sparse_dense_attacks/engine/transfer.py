@@ -18,6 +18,7 @@ from .. import screen
 from ..errors import InputError
 from ..evaluation import CONTROLS, Found, bootstrap, change, control, donor_of
 from ..evaluation.controls import changed
+from ..evaluation.gallery import draw_seen, seen_file
 from ..evaluation.statistics import Statistic
 from ..evaluation.transfer import Answer
 from ..results import Pair, PairSet
@@ -46,6 +47,7 @@ class Job:
         identity: of the victim and the settings, kept in each cell.
         seeds: how many of each control.
         resume: take over cells that are there already.
+        gallery: the image of ``images`` that is drawn as the victim sees it.
     """
     folder: Path
     victim: str
@@ -54,6 +56,7 @@ class Job:
     identity: Mapping[str, Any]
     seeds: int = 3
     resume: bool = False
+    gallery: str = ''
 
     def of(self, identity: Mapping[str, Any]) -> 'Job':
         """The same with an identity."""
@@ -66,7 +69,12 @@ class Job:
 
 
 class Viewer:
-    """A victim that looks at image files."""
+    """A victim that looks at image files.
+
+    Attributes:
+        classes: names of what it knows, None if unknown.
+    """
+    classes: Sequence[str] | None = None
 
     def pixels(self, name: str) -> np.ndarray:
         """The clean file as the victim loads it, (H, W, 3) uint8 RGB."""
@@ -171,6 +179,10 @@ def _scored(viewer: Viewer, job: Job, empty: Cell, pairs: Mapping[str, Pair]) ->
                 warn(f'{title}: fails on {name}: {failed[name]}')
                 continue
             before = said['clean', 0][0]
+            if name == job.gallery:
+                draw_seen(seen_file(job.folder, empty.source, job.victim), title,
+                          [('clean', clean, before),
+                           ('attacked', adversarial, said['attack', 0][0])], viewer.classes)
             here = defaultdict(list)
             for (kind, seed), (answer, shown) in said.items():
                 if kind != 'clean':
@@ -301,6 +313,7 @@ class LibraryViewer(Viewer):
 
     def __init__(self, model, dataset, collate: Callable | None, evaluate: Callable | None):
         self.model, self.collate, self.evaluate = model, collate, evaluate
+        self.classes = dataset.metainfo.get('classes')
         self.places = {}
         for part in members(dataset):
             for index in range(len(part)):
