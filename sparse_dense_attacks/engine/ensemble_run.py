@@ -125,13 +125,13 @@ def _attacked(members: Sequence[Member], path: str, combine: str,
     for member, batch, task in zip(members, batches, tasks, strict=True):
         assert task.opened is not None
         perturbed.append(member.attacker.judged(batch, task, task.opened, result))
-    result = _together(ensemble, tasks, result, perturbed)
+    said = _together(ensemble, tasks, result, perturbed)
     measures: dict[str, Any] = {
         f'success_{member.name}': bool(one.result.success[0])
         for member, one, counts in zip(members, perturbed, ensemble.counted[:, 0], strict=True)
         if counts}
-    measures[DISAGREES] = any(one.measures[0][DISAGREES] for one in perturbed)
-    record = Record.of(str(ensemble.keys[0]), result, 0, measures)
+    measures[DISAGREES] = bool(said.success[0] != result.success[0])
+    record = Record.of(str(ensemble.keys[0]), said, 0, measures)
     if not attacker.attack.structured:
         record = replace(record, groups=None)
     return record, perturbed[0].pictures[0]
