@@ -425,8 +425,9 @@ def _write(plan: Plan, cells: Sequence['Cell'], sources: Sequence['PairSet'],
     lines = lines_of(cells)
     names = [one.name for one in sources]
     write_csv(lines, plan.folder / 'transfer.csv')
+    backbones = {name: _backbone(plan, name) for name in plan.models}
     same = {(name, victim): mark for name in names for victim in plan.victims
-            if (mark := _mark(plan, name, victim))}
+            if (mark := _mark(plan, backbones, name, victim))}
     text = [*notes, *_notes(plan, cells, sources, images)]
     write_page(lines, plan.folder / 'transfer.md', text, names, plan.victims, same)
     draw_heat_maps(lines, plan.folder, names, plan.victims)
@@ -472,14 +473,14 @@ def _notes(plan: Plan, cells: Sequence['Cell'], sources: Sequence['PairSet'],
     return notes
 
 
-def _mark(plan: Plan, source: str, victim: str) -> str:
+def _mark(plan: Plan, backbones: Mapping[str, str | None], source: str, victim: str) -> str:
     entry = plan.sources[source]
     members = ([entry['model']] if 'model' in entry else
                [_member(one)['model'] for one in entry.get('members', [])])
     if victim in members:
         return ' (d)'
-    own = _backbone(plan, victim)
-    return ' (b)' if own and own in [_backbone(plan, one) for one in members] else ''
+    own = backbones[victim]
+    return ' (b)' if own and own in [backbones[one] for one in members] else ''
 
 
 def _backbone(plan: Plan, name: str) -> str | None:

@@ -149,7 +149,7 @@ def draw_heat_maps(lines: Sequence[Line], folder: Path, sources: Sequence[str],
     from matplotlib.figure import Figure  # not pyplot, which would choose a window system
     known = {(one.source, one.victim, one.measure, one.kind): one for one in lines}
     written = []
-    for measure in dict.fromkeys(one.measure for one in lines):
+    for measure in dict.fromkeys(one.measure for one in lines if not one.measure.endswith(EXCESS)):
         kinds = [kind for kind in KINDS if any(one.kind == kind and one.measure == measure
                                                for one in lines)]
         size = 2.2 + 1.7 * len(victims), (0.9 + 0.55 * len(sources)) * len(kinds) + 0.6
