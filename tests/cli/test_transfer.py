@@ -39,9 +39,10 @@ models = dict(
     constant=dict(module='tests.cli.test_transfer:Constant'),
     remainder=dict(module='tests.cli.test_transfer:Remainder'))
 attack = dict(type='SparsePGD', k=200, steps=2, early_stop=False)
-limit = 3
-seeds = 2
+limit = 2
+seeds = 1
 """
+COUNT = 2
 
 
 class Constant(torch.nn.Module):
@@ -117,7 +118,7 @@ def pair(work_dir, source, number) -> tuple[np.ndarray, np.ndarray]:
 def test_every_cell_has_all_controls_and_every_kind_a_line(table):
     _, work_dir, cells = table
     assert len(cells) == 2 * 4
-    assert all(not one.failed and not one.refused and len(one.changes) == 3 for one in cells.values())
+    assert all(not one.failed and not one.refused and len(one.changes) == COUNT for one in cells.values())
     with (work_dir / 'transfer.csv').open() as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == ['source', 'victim', 'kind', 'measure', 'clean', 'adversarial', 'value', 'low', 'high',
@@ -142,23 +143,16 @@ def test_the_change_of_a_module_is_that_by_hand(table):
     _, work_dir, cells = table
     for source in ('yolox', 'both'):
         changes = cells[source, 'remainder'].changes
-        for number in range(3):
+        for number in range(COUNT):
             clean, adversarial = (int(one.sum(dtype=np.int64)) % 7 for one in pair(work_dir, source, number))
             name = str((SCENES / 'val' / f'{number:06d}.png').resolve())
             assert changes[name]['attack'] == [float(clean != adversarial)]
 
 
-def test_shuffled_colours_have_the_sum_of_the_attack_only_where_they_should(table):
-    """A sum cannot tell recoloured pixels: the four controls are really different images."""
-    _, work_dir, cells = table
-    one = next(iter(cells['yolox', 'yolox'].changes.values()))
-    assert {kind: len(values) for kind, values in one.items()} == {'attack': 1, **dict.fromkeys(CONTROLS, 2)}
-
-
 def test_an_ensemble_is_stored_as_any_run_and_says_whom_it_broke(table):
     _, work_dir, cells = table
     run = Run.load(work_dir / 'sources/both')
-    assert len(run.records) == 3
+    assert len(run.records) == COUNT
     assert run.identity['goal']['type'] == 'Ensemble' and run.identity['goal']['combine'] == 'worst'
     for number, one in enumerate(run.records):
         clean, adversarial = pair(work_dir, 'both', number)
@@ -176,7 +170,7 @@ def test_an_ensemble_changes_pixels_that_a_member_crops_away(table):
     from sparse_dense_attacks.demo.classification import DemoLargest
     dataset = DemoLargest(split='val', count=64, seed=1, pipeline=[], test_mode=True)
     outside = 0
-    for number in range(3):
+    for number in range(COUNT):
         left, top, right, bottom = dataset.get_data_info(number)['crop']
         clean, adversarial = pair(work_dir, 'both', number)
         changed = (clean != adversarial).any(2)
@@ -205,10 +199,10 @@ def _killed(path, work_dir):
     run([path, '--work-dir', str(work_dir), '--device', 'cpu'])
 
 
-@pytest.mark.parametrize('sign', ['sources/both/records.jsonl', 'cells/yolox__yolox.json'])
-def test_a_killed_table_resumed_is_equal(table, tmp_path, sign):
-    """Killed when so much is there; forked, because importing takes longer than all else."""
+def test_a_killed_table_resumed_is_equal(table, tmp_path):
+    """Killed within its second source; forked, because importing takes longer than all else."""
     path, work_dir, _ = table
+    sign = 'sources/both/records.jsonl'
     child = multiprocessing.get_context('fork').Process(target=_killed, args=(path, tmp_path / 'run'))
     child.start()
     until = time.monotonic() + 300
@@ -227,10 +221,10 @@ def test_the_native_metric_is_that_of_the_stock_test_on_the_images(table, tmp_pa
     """The victim's own test run, with the source's images in place of its own."""
     _, work_dir, cells = table
     truth = json.loads((SCENES / 'annotations/instances_val.json').read_text())
-    truth['images'] = truth['images'][:3]
-    truth['annotations'] = [one for one in truth['annotations'] if one['image_id'] < 3]
+    truth['images'] = truth['images'][:COUNT]
+    truth['annotations'] = [one for one in truth['annotations'] if one['image_id'] < COUNT]
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
-    for number in range(3):
+    for number in range(COUNT):
         Image.fromarray(pair(work_dir, 'yolox', number)[1]).save(tmp_path / f'{number:06d}.png')
     cfg = Config.fromfile(ROOT / 'configs/spgd_yolox.py')
     pipeline, classes = cfg.test_dataloader.dataset.pipeline, ('ball', 'cube', 'cone', 'ring', 'star', 'heart')
@@ -243,10 +237,8 @@ def test_the_native_metric_is_that_of_the_stock_test_on_the_images(table, tmp_pa
     for key in ('attack', 'goal'):
         cfg.pop(key)
     stock = Runner.from_cfg(cfg).test()
-    for source in ('yolox',):
-        native = cells[source, 'yolox'].native
-        for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50'):
-            assert native[name]['attack']['value'] == pytest.approx(stock[name], abs=1e-9)
+    for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50'):
+        assert cells['yolox', 'yolox'].native[name]['attack']['value'] == pytest.approx(stock[name], abs=1e-9)
 
 
 def folders(tmp_path, change) -> str:
