@@ -235,6 +235,9 @@ def _native(versions: Versions, images: int) -> dict[str, dict[str, dict[str, fl
     said = {key: side.evaluate(images) for key, side in versions.sides.items() if side is not None}
     if not said:
         return {}
+    # every drop looks at the same resamples
+    said = {key: (values, {name: _once(one) for name, one in statistics.items()})
+            for key, (values, statistics) in said.items()}
     values, statistics = said['clean', 0]
     measures = list(statistics) or list(values)
     native: dict[str, dict[str, dict[str, float]]] = {}
@@ -260,6 +263,19 @@ def _native(versions: Versions, images: int) -> dict[str, dict[str, dict[str, fl
             found['excess'] = dict(value=lead.value, drop=lead.value, low=lead.low, high=lead.high)
         native[measure] = found
     return native
+
+
+def _once(statistic: Statistic) -> Statistic:
+    """The same, but computed once for each set of counts."""
+    known: dict[bytes, np.ndarray] = {}
+
+    def remembered(counts: np.ndarray) -> np.ndarray:
+        key = counts.tobytes()
+        if key not in known:
+            known[key] = statistic(counts)
+        return known[key]
+
+    return remembered
 
 
 def _lead(attack: Statistic, others: Sequence[Statistic]) -> Statistic:

@@ -104,10 +104,9 @@ class _Category:
             recall = right / objects[:, None]
             precision = right / (right + wrong + np.spacing(1))
             best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]  # from each recall on
-            for r in range(len(counts)):
-                place = np.searchsorted(recall[r], RECALLS, side='left')
-                reached = place < recall.shape[1]
-                found[r, number] = best[r, place[reached]].sum() / len(RECALLS)
+            # how many of the recalls each detection is the first to reach
+            reached = np.diff(np.searchsorted(RECALLS, recall, side='right'), axis=1, prepend=0)
+            found[:, number] = (best * reached).sum(1) / len(RECALLS)
         return found.mean(1)
 
 
