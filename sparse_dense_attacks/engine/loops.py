@@ -5,6 +5,7 @@ import json
 import math
 import os
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -19,7 +20,7 @@ from ..errors import InputError
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
-from .attacker import Perturbed, attacker_for
+from .attacker import DISAGREES, Perturbed, attacker_for
 from .data import check_keys, keys_of, tolerant
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
@@ -38,6 +39,10 @@ original files do not fit them: scored against those, a detector looks broken th
 metrics of the run (metrics.json) are computed on the right grid. Each PNG says its own in the text
 field "grid": sizes as [height, width] of the original file, of the content (from the top left
 corner, the rest is padding) and of the network input; "resized" is false where it was cropped.
+"""
+FILES_NOTE = """These pictures are the attacked image files, pixel for pixel on the grid of the
+originals as the test pipeline loads them (upright, three channels of 8 bits), so annotations of
+the original files fit them. They were judged through the stock test pipeline, as any image is.
 """
 
 
@@ -83,12 +88,16 @@ class AttackLoop(TestLoop):
         self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
         check_keys(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
-        self.channels = channel_order(dataset, _preprocessing(runner.cfg))
+        # mmcv loads files as BGR, whatever comes after
+        self.channels = ('bgr' if self.attacker.files
+                         else channel_order(dataset, _preprocessing(runner.cfg)))
         runner.register_hook(ClassNamesHook(dataset))
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
-        # The last batch and its clean predictions, for hooks that draw them.
-        self.clean_batch: dict = {}
+        # The last batch for hooks that draw it: images on the grid of the threat model, before and
+        # after, and the clean predictions.
+        self.clean_images: Sequence[torch.Tensor] = ()
+        self.attacked_images: Sequence[torch.Tensor] = ()
         self.clean_outputs: list = []
 
     def run(self) -> dict:
@@ -101,7 +110,8 @@ class AttackLoop(TestLoop):
     def _run(self) -> dict:
         if is_main_process():
             self.store.start(self.run_info, self.resume)
-            (self.store.work_dir / 'images/README.txt').write_text(GRID_NOTE)
+            note = FILES_NOTE if self.attacker.files else GRID_NOTE
+            (self.store.work_dir / 'images/README.txt').write_text(note)
             for note in screen.first(self.store.notes):
                 warn(note)
         barrier()
@@ -130,7 +140,7 @@ class AttackLoop(TestLoop):
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         keys = [sample_key(sample) for sample in data_batch['data_samples']]
         clean = self._predict_clean(data_batch)
-        self.clean_batch, self.clean_outputs = data_batch, clean
+        self.clean_outputs = clean
         self._look(data_batch, clean)
         # The victim looks at the ground truth before any metric does: what it refuses is one line.
         if all(key in self.store.records for key in keys):
@@ -141,6 +151,7 @@ class AttackLoop(TestLoop):
             perturbed = self.attacker.perturb(data_batch)
             self._record(perturbed)
             adversarial = perturbed.batch
+            self.clean_images, self.attacked_images = perturbed.clean, perturbed.pictures
         self.clean_evaluator.process(data_samples=clean, data_batch=data_batch)
         outputs = self._predict(adversarial)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
@@ -207,27 +218,34 @@ class AttackLoop(TestLoop):
             raise
 
     def _record(self, perturbed: Perturbed) -> None:
-        batch, result = perturbed.batch, perturbed.result
         for row, key in enumerate(perturbed.keys):
-            image, sample = batch['inputs'][row], batch['data_samples'][row]
-            record = Record.of(key, result, row)
+            image, sample = perturbed.pictures[row], perturbed.batch['data_samples'][row]
+            record = Record.of(key, perturbed.result, row, perturbed.measures[row])
             if not self.attacker.attack.structured:
                 record = replace(record, groups=None)
-            self.store.add(record, to_picture(image, self.channels), _grid(sample, image))
+            grid = _own_grid(image) if self.attacker.files else _grid(sample, image)
+            self.store.add(record, to_picture(image, self.channels), grid)
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""
-        inputs = []
-        for key, original in zip(keys, data_batch['inputs'], strict=True):
+        files, samples = self.attacker.files, copy.deepcopy(data_batch['data_samples'])
+        for key in keys:
             if self.store.records[key].skipped:
                 raise InputError(f"image '{key}' could not be read when the run began but can be "
                                  'now; use a new --work-dir')
-            image = from_picture(self.store.image(key), self.channels)
+        clean = (data_batch['inputs'] if files is None
+                 else [files.pixels(sample) for sample in samples])
+        pictures = [from_picture(self.store.image(key), self.channels) for key in keys]
+        for key, image, original in zip(keys, pictures, clean, strict=True):
             if image.shape != original.shape:
+                source = 'the file is now' if files else 'the pipeline now gives'
                 raise InputError(f'{self.store.records[key].file} is {tuple(image.shape[1:])}, but '
-                                 f'the pipeline now gives {tuple(original.shape[1:])}')
-            inputs.append(image.to(original))
-        samples = copy.deepcopy(data_batch['data_samples'])
+                                 f'{source} {tuple(original.shape[1:])}')
+        self.clean_images, self.attacked_images = clean, pictures
+        inputs = [image.to(original) for image, original in zip(pictures, clean, strict=True)]
+        if files is not None:
+            paths = [self.store.work_dir / self.store.records[key].file for key in keys]
+            inputs = [files.stored(*pair) for pair in zip(samples, paths, strict=True)]
         return dict(data_batch, inputs=inputs, data_samples=samples)
 
     def _evaluate(self) -> dict:
@@ -320,6 +338,12 @@ def _grid(sample, image: torch.Tensor) -> dict[str, str]:
                                      input=geometry.input, resized=geometry.resized)))
 
 
+def _own_grid(image: torch.Tensor) -> dict[str, str]:
+    """The same of a PNG whose pixels are those of the file."""
+    size = tuple(image.shape[-2:])
+    return dict(grid=json.dumps(dict(original=size, content=size, input=size, resized=True)))
+
+
 def summarize(records: list[Record]) -> dict:
     """The attack's own metrics.
 
@@ -329,7 +353,8 @@ def summarize(records: list[Record]) -> dict:
     images. Goals that break objects or pixels add which share of them is broken, over the images
     the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all
     objects or pixels, ``attack/success_rate_at_<theta>`` the images of which at least that share is
-    broken.
+    broken. On the original grid ``attack/geometry_disagreements`` counts the images on whose success
+    the test pipeline and its differentiable copy differ; it is the pipeline that is believed.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -358,6 +383,8 @@ def summarize(records: list[Record]) -> dict:
         metrics[f'attack/{name}_mean'] = mean(counts)
     for name in ('forwards', 'backwards', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
+    if differ := [r.measures[DISAGREES] for r in attacked if DISAGREES in r.measures]:
+        metrics['attack/geometry_disagreements'] = sum(differ)
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)

@@ -55,7 +55,8 @@ class Record:
     measures: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, key: str, result: AttackResult, row: int) -> 'Record':
+    def of(cls, key: str, result: AttackResult, row: int,
+           measures: dict[str, Any] | None = None) -> 'Record':
         """The record of one image of a batch; fields of one name are one thing."""
         names = ({one.name for one in dataclasses.fields(cls)}
                  & {one.name for one in dataclasses.fields(result)})
@@ -65,7 +66,7 @@ class Record:
         if math.isnan(values['share']):
             values['share'] = None
         notes = [FAILED] * bool(result.failed[row]) + [SHORT] * bool(result.short[row])
-        return cls(key, **values, note='; '.join(notes))
+        return cls(key, **values, note='; '.join(notes), measures=dict(measures or {}))
 
     @property
     def failed(self) -> bool:
