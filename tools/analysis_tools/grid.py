@@ -30,6 +30,7 @@ from sparse_dense_attacks import (
     Untargeted,
     UntargetedPixels,
     Vanish,
+    screen,
 )
 from sparse_dense_attacks.cli.attack import opened
 from sparse_dense_attacks.cli.common import main
@@ -124,7 +125,7 @@ def run(argv: list[str] | None = None) -> None:
                 lines = rows(objective, args.steps, label)
                 sections.append(section(config, goal, objective, lines))
                 args.out.write_text(page(sections, args))  # a killed run leaves what is finished
-    Console().print(f'{len(sections)} tables in {args.out}', markup=False)
+    screen.show(f'{len(sections)} tables in {args.out}')
 
 
 def rows(objective, steps: int, label: str) -> list[list[str]]:
