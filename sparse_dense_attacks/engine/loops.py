@@ -5,6 +5,7 @@ import json
 import math
 import os
 import statistics
+from collections.abc import Iterator
 
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -19,6 +20,7 @@ from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
 from .attacker import Perturbed, attacker_for
 from .data import check_keys, keys_of, tolerant
+from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
 from .pictures import channel_order, from_picture, to_picture
@@ -75,6 +77,8 @@ class AttackLoop(TestLoop):
         dataset = self.dataloader.dataset
         self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
         check_keys(dataset)
+        if threat.grid == 'original':
+            check_exportable(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         self.channels = channel_order(dataset, _preprocessing(runner.cfg))
         runner.register_hook(ClassNamesHook(dataset))
@@ -115,6 +119,7 @@ class AttackLoop(TestLoop):
                     self.run_iter(idx, data_batch)
                 advance(len(data_batch['inputs']) + len(unreadable))
         metrics = self._evaluate()
+        self._export(metrics)
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
@@ -177,6 +182,14 @@ class AttackLoop(TestLoop):
         copies = copy.deepcopy(data_batch['data_samples'])
         return self._predict(dict(data_batch, data_samples=copies))
 
+    @torch.no_grad()
+    def clean_predictions(self) -> Iterator:
+        """What the model says of each readable image of the data set."""
+        for data_batch in self.dataloader:
+            data_batch.pop('unreadable', None)
+            if len(data_batch['inputs']):
+                yield from self._predict_clean(data_batch)
+
     def _look(self, data_batch: dict, outputs: list, images: int = ENOUGH) -> None:
         """Look at the first images; says once if the model finds nothing in them."""
         if len(self.looks) >= images:
@@ -221,6 +234,17 @@ class AttackLoop(TestLoop):
             inputs.append(image.to(original))
         samples = copy.deepcopy(data_batch['data_samples'])
         return dict(data_batch, inputs=inputs, data_samples=samples)
+
+    def _export(self, metrics: dict) -> None:
+        """Leave a data set that others can score, where the images are on the files' own grid."""
+        if self.attacker.threat.grid != 'original' or not is_main_process():
+            return
+        keys = keys_of(self.dataloader.dataset)
+        records = [record for record in self.store.records.values() if record.key in keys]
+        try:
+            write_dataset(self, records, metrics)
+        except InputError as error:  # the run is finished all the same
+            warn(f'no data set was written: {error}')
 
     def _evaluate(self) -> dict:
         """Metrics before and after, and the attack's own, over the images that could be read."""
