@@ -129,6 +129,9 @@ class _Export:
         adversarial = self._scored() if predicted else {
             name.removeprefix('adv/'): value for name, value in metrics.items()
             if name.startswith('adv/')}
+        for name, value in adversarial.items():
+            if isinstance(value, float) and math.isnan(value):
+                adversarial[name] = None  # JSON knows no NaN
         manifest = self._manifest(images, datasets, adversarial, predicted)
         ours = any(_of_us(type(module)) for module in self.model.modules())
         text = readme(manifest, self.licences, self.outside, ours)
