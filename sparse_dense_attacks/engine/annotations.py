@@ -123,10 +123,12 @@ class Part:
         own = {key: value for key, value in self.cfg.items()
                if key not in _VOID and (key in known or key == '_scope_')}
         own['type'] = f'{self.library}.{kind.__name__}'
+        told = plain(self.source.metainfo)
         if kind is type(self.source) and 'metainfo' in self.cfg:
             own['metainfo'] = self.cfg['metainfo']
-        elif kind is not type(self.source):
-            own['metainfo'] = {key: plain(value) for key, value in self.source.metainfo.items()
+        elif kind is not type(self.source) or plain(
+                kind.METAINFO.get('classes')) != told.get('classes'):
+            own['metainfo'] = {key: value for key, value in told.items()
                                if key not in ('label_map', 'reduce_zero_label')}
             own.setdefault('test_mode', True)
         return own
