@@ -66,13 +66,11 @@ def check_exportable(dataset) -> None:
     """
     for member in members(dataset):
         for index in range(len(member)):
-            info = member.get_data_info(index)
-            path = info.get('img_path')
-            if path is None or '://' in path:
-                found = 'are in memory' if path is None else f'are elsewhere ({path})'
-                raise InputError(f'the images of {type(member).__name__} {found}, but the grid of '
-                                 "the image files needs such: save them as files, or take threat."
-                                 "grid='input'")
+            path = member.get_data_info(index)['img_path']
+            if '://' in path:
+                raise InputError(f"{type(member).__name__}'s images are elsewhere ({path}), but "
+                                 'the grid of the image files needs files on this machine: fetch '
+                                 "them, or take threat.grid='input'")
 
 
 def write_dataset(loop: 'AttackLoop', records: Sequence[Record], metrics: Mapping) -> Path:

@@ -13,7 +13,6 @@ from mmengine.dataset import BaseDataset  # noqa: E402
 from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
 
 from sparse_dense_attacks.engine.annotations import IMAGES, Part, coco_subset, names_for  # noqa: E402
-from sparse_dense_attacks.engine.data import members  # noqa: E402
 from sparse_dense_attacks.engine.export import check_exportable  # noqa: E402
 from sparse_dense_attacks.engine.truth import coco_content  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
@@ -331,23 +330,13 @@ def test_imagenet_and_openmmlabs_own_format(tmp_path):
 
 # Refused
 
-def test_images_in_memory_or_elsewhere_are_refused_before_the_run():
-    class Held:
-        def __init__(self, **info):
-            self.pipeline, self.info = (), info
-
-        def __len__(self):
-            return 1
-
-        def get_data_info(self, index):
-            return self.info
-
-    assert members(Held())
-    with pytest.raises(InputError, match=r"Held are in memory, .*: save them as files, or take threat\.grid='input'"):
-        check_exportable(Held(img=0))
-    with pytest.raises(InputError, match=r'are elsewhere \(s3://bucket/x.jpg\)'):
-        check_exportable(Held(img_path='s3://bucket/x.jpg'))
-    check_exportable(Held(img_path='/somewhere/x.jpg'))
+def test_images_elsewhere_are_refused_before_the_run(tmp_path):
+    pictures(tmp_path / 'pictures')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        check_exportable(DATASETS.build(coco(tmp_path)))
+        elsewhere = DATASETS.build(coco(tmp_path) | dict(data_prefix=dict(img='s3://bucket')))
+    with pytest.raises(InputError, match=r"CocoDataset's images are elsewhere \(s3://bucket/b/a b.jpg\), .*threat\.grid='input'"):
+        check_exportable(elsewhere)
 
 
 def test_what_no_form_holds_is_named(tmp_path):
