@@ -89,8 +89,11 @@ def _recount(folder: Path, manifest: 'Manifest', clean: Path) -> list[str]:
 
     from ..results import file_digest
 
-    with DefaultScope.overwrite_default_scope(manifest.library):
-        loaders = [TRANSFORMS.build(_harmless(step)) for step in manifest.loaders]
+    try:
+        with DefaultScope.overwrite_default_scope(manifest.library):
+            loaders = [TRANSFORMS.build(_harmless(step)) for step in manifest.loaders]
+    except (KeyError, TypeError) as error:
+        raise InputError(f'the images were read in a way that is not known here: {error}') from error
     allowed, faults = _budget(manifest), []
     exact = manifest.threat.get('eight_bit', True)  # what floats change, 8 bits may not show
     for entry in manifest.images:
@@ -132,15 +135,14 @@ def _compare(entry: 'Entry', image: 'Tensor', clean: 'Tensor', allowed: Callable
         return [f'has the size {sizes[0]}, its original {sizes[1]}']
     found = dict(pixels=int(count_pixels(image, clean)), elements=int(count_elements(image, clean)))
     recorded = dict(pixels=entry.l0_pixels, elements=entry.l0_elements)
-    faults = [f'has {found[unit]} changed {unit}, recorded are {recorded[unit]}'
-              for unit in found
-              if found[unit] > recorded[unit] or exact and found[unit] < recorded[unit]]
+    unit, most = allowed(entry, clean)
+    over = most is not None and found[unit] > most
+    faults = [f'has {found[unit]} changed {unit}, the budget is {most}'] if over else []
+    faults += [f'has {found[name]} changed {name}, recorded are {recorded[name]}' for name in found
+               if found[name] > recorded[name] or exact and found[name] < recorded[name]]
     size = float(linf_distance(image, clean))
     if exact and abs(size - entry.linf) > 1e-6:
         faults.append(f'has values changed by {size:.4f}, recorded are {entry.linf:.4f}')
-    unit, most = allowed(entry, clean)
-    if most is not None and found[unit] > most:
-        faults.append(f'has {found[unit]} changed {unit}, the budget is {most}')
     return faults
 
 
@@ -176,11 +178,11 @@ def _budget(manifest: 'Manifest') -> Callable[['Entry', 'Tensor'], tuple[str, in
 
 def _score(folder: Path, manifest: 'Manifest', args: argparse.Namespace) -> dict[str, Any]:
     """What the library's own pipeline and evaluator say of the images."""
-    from mmengine.config import Config
     from mmengine.runner import Runner
 
     from ..results import file_digest
     from .checkpoints import guard_loading
+    from .configs import read_config
     from .weights import check_weights, find_weights
 
     name = args.checkpoint or manifest.checkpoint
@@ -202,7 +204,7 @@ def _score(folder: Path, manifest: 'Manifest', args: argparse.Namespace) -> dict
     config = folder / 'config.py'
     with tempfile.TemporaryDirectory() as work_dir:
         try:
-            cfg = Config.fromfile(config)
+            cfg = read_config(str(config))
             cfg.work_dir, cfg.load_from, cfg.launcher = work_dir, weights, 'none'
             runner = Runner.from_cfg(cfg)
             if args.device:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pprint
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,8 @@ _TRUTHS = ('instances', 'seg_map_path', 'gt_label')
 _KEPT = ('default_scope', 'custom_imports', 'data_preprocessor', 'model', 'model_wrapper_cfg',
          'env_cfg', 'randomness', 'default_hooks', 'custom_hooks', 'vis_backends', 'visualizer',
          'log_processor', 'tta_model', 'tta_pipeline')
-_OUTPUTS = ('outfile_prefix', 'out_file_path', 'output_dir')  # of metrics
+_INPUT = re.compile('file|path|prefix|root|dir')  # in names of what metrics read
+_OUTPUTS = ('outfile_prefix', 'out_file_path', 'output_dir')  # and write
 HEAD = '''"""Adversarial images and how to score them; see README.md beside this file."""
 root = r"""{{ fileDirname }}/"""
 '''
@@ -208,29 +210,30 @@ class _Export:
             return evaluator
         places = {}
         for part, cfg in zip(parts, datasets, strict=True):
-            if part.content is not None and 'ann_file' in cfg:
+            if part.content is not None and not cfg['type'].endswith('.BaseDetDataset'):
                 places[Path(part.source.ann_file).resolve()] = cfg['data_root'] + cfg['ann_file']
             maps = getattr(part.source, 'data_prefix', {}).get('seg')
             if maps and 'seg' in cfg['data_prefix']:
                 places[Path(maps).resolve()] = cfg['data_root'] + cfg['data_prefix']['seg']
         return self._moved(self.cfg.test_evaluator, places)
 
-    def _moved(self, value: Any, places: Mapping[Path, str]) -> Any:
+    def _moved(self, value: Any, places: Mapping[Path, str], key: str = '') -> Any:
         """An evaluator's config that finds the files it names in the data set."""
         if isinstance(value, Mapping):
-            return {key: one if key in _OUTPUTS else self._moved(one, places)
-                    for key, one in value.items()}
+            return {name: self._moved(one, places, name) for name, one in value.items()}
         if isinstance(value, list | tuple):
-            return [self._moved(one, places) for one in value]
-        path = Path(value).resolve() if isinstance(value, str) and value else None
-        if path is None or not path.exists():
+            return [self._moved(one, places, key) for one in value]
+        if not isinstance(value, str) or not value or not _INPUT.search(key) or key in _OUTPUTS:
             return value
+        path = Path(value).resolve()
         if path in places:
             return _Here(places[path])
+        if path.is_file():
+            return _Here(self._evaluated(path))
         if path.is_dir():
             self.outside.append(str(path))
             return str(path)
-        return _Here(self._evaluated(path))
+        return value
 
     def _evaluated(self, path: Path) -> str:
         """A file that a metric reads, cut down to the images of the data set if it lists images."""

@@ -7,8 +7,8 @@ __all__ = ['readme']
 
 TEXT = """# Adversarial images
 
-{count} images, changed so that {model} ({library}) fails on them. They are PNG files on the grid of the
-original image files: in the same sizes, under the same names but for the ending.
+{count} images that were attacked, so that {model} ({library}) fails on them. They are PNG files on the grid
+of the original image files: in the same sizes, under the same names but for the ending.
 
 ## Threat model
 

@@ -353,5 +353,5 @@ def test_what_no_form_holds_is_named(tmp_path):
     assert found.metainfo['classes'] == ['of', 'another', 'kind']
     source = BaseDataset(lazy_init=True)
     part = Part(source, {}, 'mmdet', [dict(img_path='a')], ['a.png'], tmp_path, None)
-    with pytest.raises(InputError, match='a BaseDataset cannot be written as a data set of mmdet: it has no annotations known here'):
+    with pytest.raises(InputError, match='a BaseDataset cannot be written as a data set of mmdet: it has no annot'):
         part.write()
