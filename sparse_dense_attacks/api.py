@@ -44,7 +44,7 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
             batch stays whole.
         keys: one id per image; positions by default, an OpenMMLab batch has its own.
         region: (B, 1, H, W) bool, pixels that may change; all by default. H and W of an OpenMMLab
-            batch are those of its largest image.
+            batch are those of its largest image, or file on the original grid.
         targets: (B,) int64, the classes a targeted goal has to reach.
         seed, eight_bit, max_forwards, where, rechecks: single fields of the threat model, in place
             of ``threat``.
@@ -87,6 +87,8 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
         return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
                       threat.rechecks)
 
+    if threat.grid == 'original':
+        return _on_files(victim, images, attack, goal, threat, region)
     with gradients(victim.model), victim.session():
         if not victim.takes:
             return run(victim.open(images).restricted(region), True)
@@ -97,6 +99,19 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
             scene = victim.open(images[rows], **part, keys=[keys[r] for r in rows])
             parts.append(run(scene, not parts))
     return AttackResult.joined(parts)
+
+
+def _on_files(victim: Victim, images, attack: Attack, goal, threat: ThreatModel,
+              region: Tensor | None) -> AttackResult:
+    """Attack the files behind a batch of an OpenMMLab library's test dataloader."""
+    if victim.takes:
+        raise InputError(f"threat.grid = 'original': images of {type(victim).__name__} come from "
+                         'memory and not through a test pipeline from files; expected a model of '
+                         "mmdet, mmseg or mmpretrain, or grid='input'")
+    from .engine.attacker import Attacker  # needs mmengine, as these libraries do
+    from .engine.files import FileGrid
+    attacker = Attacker(victim, attack, goal, threat, FileGrid.of_model(victim.model))
+    return attacker.perturb(images, region).result
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

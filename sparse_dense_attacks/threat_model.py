@@ -17,7 +17,8 @@ class ThreatModel:
     """One object that every run, hook, loop and :func:`~sparse_dense_attacks.attack` takes, stores and prints.
 
     Args:
-        grid: whose pixels change: ``'input'``, those of the network input after the test pipeline.
+        grid: whose pixels change: ``'input'``, those of the network input after the test pipeline,
+            or ``'original'``, those of the image file, through the test pipeline.
         where: which of them: ``'anywhere'``, ``'inside'`` or ``'outside'`` the objects, a folder of masks, or a dict, see
             :class:`~sparse_dense_attacks.victims.where.Where`.
         eight_bit: the attack sees what an 8-bit file can hold (default); False: float images, as published codes do.
@@ -41,8 +42,11 @@ class ThreatModel:
     rechecks: int = 1
 
     def __post_init__(self):
-        check_choice(self, 'grid', ('input',))
+        check_choice(self, 'grid', ('input', 'original'))
         check_flag(self, 'eight_bit')
+        if self.grid == 'original' and not self.eight_bit:
+            raise InputError("ThreatModel: eight_bit = False beside grid = 'original', but image "
+                             "files hold 8 bits: leave it out, or set grid='input'")
         check_int(self, 'seed', low=None)
         check_int(self, 'rechecks')
         if self.max_forwards is not None:

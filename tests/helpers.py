@@ -4,7 +4,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from sparse_dense_attacks import ATTACKS, PGD0
+from sparse_dense_attacks import ATTACKS, PGD0, Untargeted
 from sparse_dense_attacks.attacks import BudgetAttack
 from sparse_dense_attacks.testing import (
     Detections,
@@ -15,9 +15,12 @@ from sparse_dense_attacks.testing import (
     pad_boxes,
     pictures,
 )
+from sparse_dense_attacks.victims import TorchClassifier
+from sparse_dense_attacks.victims.base import Scene
 
 __all__ = ['BUDGET_ATTACKS', 'DETERMINISTIC', 'EVERY_ATTACK', 'SMALL', 'Detections', 'Linear', 'Net',
-           'corner_images', 'descent', 'make_attack', 'objective', 'pad_boxes', 'pictures']
+           'corner_images', 'descent', 'make_attack', 'objective', 'pad_boxes', 'padded',
+           'pictures']
 
 
 def descent(model, inputs, labels):
@@ -50,3 +53,28 @@ def make_attack(spec, **options):
     name, special = spec
     fields = {field.name for field in dataclasses.fields(ATTACKS.get(name))}
     return ATTACKS.build(name, **{key: value for key, value in (SMALL | options).items() if key in fields}, **special)
+
+
+class _Cropping(Scene):
+    """A scene whose victim sees each image without its padding, as detectors do."""
+
+    def __init__(self, scene, sizes):
+        self.scene, self.sizes = scene, sizes
+        self.images, self.region = scene.images, scene.region
+        self.keys, self.labels = scene.keys, scene.labels
+
+    def logits(self, x, rows):
+        sizes = [self.sizes[row] for row in rows]
+        return torch.cat([self.scene.model(image[None, :, :h, :w])
+                          for image, (h, w) in zip(x, sizes, strict=True)])
+
+
+def padded(alone, size):
+    """An objective of one image again, with a larger image of ``size`` beside it in the batch."""
+    h, w = alone.images.shape[-2:]
+    images, region = torch.zeros(2, 3, *size), torch.zeros(2, 1, *size, dtype=torch.bool)
+    images[0, :, :h, :w], region[0, :, :h, :w] = alone.images[0], True
+    images[1], region[1] = pictures(1, 3, *size, seed=4)[0], True
+    labels = torch.cat([alone.scene.labels, torch.tensor([0])])
+    scene = TorchClassifier(alone.scene.model).open(images, labels, region, [*alone.keys, 'b'])
+    return Untargeted().objective(_Cropping(scene, [(h, w), size]))

@@ -88,7 +88,7 @@ def test_a_step_on_a_small_random_model(path, zoo_check):
     options = dict(cfg.get('victim', {}), reference='prediction', classes=names.get('classes'))
     if library == 'mmpretrain':
         options.pop('classes')
-    threat = cfg.to_dict().get('threat')
+    threat = dict(cfg.to_dict().get('threat', {}), grid='input')  # the small image comes from no file
     found = Attacker.of_model(model, attack, cfg.goal.to_dict(), threat, **options).perturb(batch)
     assert found.batch['inputs'][0].shape == batch['inputs'][0].shape and not found.result.failed.any()
     assert found.result.forwards.item() >= 1

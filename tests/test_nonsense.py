@@ -37,16 +37,29 @@ def registered():
 
 
 def library_classes():
-    pytest.importorskip('mmdet')
+    for library in ('mmdet', 'mmseg', 'mmpretrain'):
+        pytest.importorskip(library, exc_type=ImportError)
+    from mmseg.models import EncoderDecoder
+
     from sparse_dense_attacks.engine.hooks import (
         AdversarialTrainingHook,
         AttackHook,
         AttackVisualizationHook,
     )
     from sparse_dense_attacks.victims.mmdet import MMDetDetector
+    from sparse_dense_attacks.victims.mmpretrain import MMPretrainClassifier
+    from sparse_dense_attacks.victims.mmseg import MMSegSegmenter
+
+    class Bare(EncoderDecoder):
+        num_classes = out_channels = 3
+
+        def __init__(self):
+            nn.Module.__init__(self)
+
+    victims = {MMDetDetector: dict(model=nn.Identity()), MMSegSegmenter: dict(model=Bare()),
+               MMPretrainClassifier: dict(model=nn.Identity())}
     return {AdversarialTrainingHook: dict(attack='pgd0', goal='vanish'),
-            AttackHook: dict(attack='pgd0', goal='vanish'), AttackVisualizationHook: {},
-            MMDetDetector: dict(model=nn.Identity())}
+            AttackHook: dict(attack='pgd0', goal='vanish'), AttackVisualizationHook: {}, **victims}
 
 
 def check(cls, field, value, needed):
@@ -88,10 +101,21 @@ def test_no_field_takes_nonsense(cls, field, value):
 
 
 @pytest.mark.parametrize('value', NONSENSE)
-def test_no_field_of_a_hook_or_detector_takes_nonsense(value):
+def test_no_field_of_a_hook_or_library_model_takes_nonsense(value):
     for cls, needed in library_classes().items():
         for field in fields_of(cls):
             check(cls, field, value, needed)
+
+
+@pytest.mark.parametrize('value', NONSENSE)
+@pytest.mark.parametrize('name', ['resume', 'run_info', 'check'])
+def test_the_loop_takes_no_nonsense_before_it_looks_at_anything_else(name, value):
+    pytest.importorskip('mmengine')
+    from sparse_dense_attacks.engine import AttackLoop
+    if value in ACCEPTED.get(name, ()):
+        return
+    with pytest.raises(InputError, match=f'^AttackLoop: {name} = '):
+        AttackLoop(None, None, None, 'pgd0', 'vanish', **{name: NONSENSE[value]})
 
 
 @pytest.mark.parametrize('value', NONSENSE)

@@ -152,6 +152,10 @@ class ASLOAddOn(Feedback, Attack):
     def has_room(self, objective: AnyObjective) -> Tensor:
         return self.base.has_room(objective)
 
+    @property
+    def structured(self) -> bool:
+        return self.base.structured
+
     def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         return self.base.count_groups(objective, adversarial)
 

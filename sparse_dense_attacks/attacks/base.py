@@ -53,6 +53,11 @@ class Attack:
         """(B,) bool, images in which something may change."""
         return objective.region.flatten(1).any(1)
 
+    @property
+    def structured(self) -> bool:
+        """Whether the attack has groups to count; without structure a group is a pixel."""
+        return False
+
     def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         """(B,) int64, groups of the attack's structure that cover the changed pixels; without structure a group is a pixel."""
         return count_pixels(adversarial, objective.images)
@@ -256,6 +261,10 @@ class BudgetAttack(Attack):
 
     def wanted(self, clean: Verdict) -> Tensor:
         return ~clean.success if self.early_stop else torch.ones_like(clean.success)
+
+    @property
+    def structured(self) -> bool:
+        return self.kernel != Pixel()
 
     def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         changed = changed_pixels(adversarial, objective.images)

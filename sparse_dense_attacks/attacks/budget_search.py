@@ -52,6 +52,10 @@ class BudgetSearch(Attack):
     def has_room(self, objective: AnyObjective) -> Tensor:
         return self.base.has_room(objective)
 
+    @property
+    def structured(self) -> bool:
+        return self.base.structured
+
     def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         kernel, changed = self.base.kernel, changed_pixels(adversarial, objective.images)
         return kernel.cover(changed, kernel.usable(objective.region))

@@ -10,20 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import compat, screen
+from .. import compat
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
-from .common import (
-    CONFIG_ERRORS,
-    check_device,
-    check_ops,
-    check_writable,
-    keep_log,
-    say,
-    unbuilt,
-    writing_to,
-)
+from .common import building, check_device, say, writing_to
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -79,7 +70,6 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     """
     args = _parser().parse_args(argv)
 
-    from mmengine.runner import Runner
 
     from ..engine.photos import use_photos
     from ..results import describe, file_digest, versions
@@ -131,21 +121,9 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info,
                         check=(args.limit or 8) if args.check else 0)
-    keep_log(cfg)
-    if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
-        check_ops()
-    check_writable(cfg.work_dir)
-    try:
-        runner = Runner.from_cfg(cfg)
-        screen.attach(runner.logger)
-        if args.device:
-            runner.model.to(args.device)
+    with building(cfg, args, unset) as runner:
         check_weights(runner.model, weights, args.trust_weights)
         _ = runner.test_loop  # built here, so that a wrong data set is reported as such
-    except InputError:
-        raise
-    except CONFIG_ERRORS as error:
-        raise unbuilt(args.config, error, unset) from error
     return runner
 
 

@@ -39,7 +39,11 @@ def read_config(name: str) -> Config:
     path = find_config(name)
     _check_bases(path, name)
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
+        # As it is but for its looks when printed: yapf takes seconds over each of the four copies
+        # that a Runner logs and keeps.
+        return Config(cfg.to_dict(), cfg_text=cfg.text, filename=cfg.filename,
+                      env_variables=cfg.env_variables, format_python_code=False)
     except (Exception, SystemExit) as error:  # a config is Python code and can do anything
         what = f'{type(error).__name__}: {one_line(error)}'
         raise InputError(f'config {name}: {what}{_cause(error)}') from error

@@ -6,18 +6,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import screen
 from ..errors import InputError
 from . import common
-from .common import (
-    CONFIG_ERRORS,
-    check_device,
-    check_ops,
-    check_writable,
-    keep_log,
-    unbuilt,
-    writing_to,
-)
+from .common import building, check_device, writing_to
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +41,6 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     args = parser.parse_args(argv)
 
     import torch
-    from mmengine.runner import Runner
 
     from .checkpoints import guard_loading
     from .configs import load_config, unset_variables
@@ -74,18 +64,6 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     cfg.resume, cfg.launcher = args.resume, args.launcher
     if args.amp:
         cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale = 'AmpOptimWrapper', 'dynamic'
-    keep_log(cfg)
-    if cfg.get('default_scope') != 'mmpretrain':  # its classifiers need none
-        check_ops()
-    check_writable(cfg.work_dir)
-    try:
-        runner = Runner.from_cfg(cfg)
-        screen.attach(runner.logger, progress_lines=True)
-        if args.device:
-            runner.model.to(args.device)
+    with building(cfg, args, unset, progress_lines=True) as runner:
         _ = runner.train_loop, runner.val_loop  # here, so that a wrong data set is reported as such
-    except InputError:
-        raise
-    except CONFIG_ERRORS as error:
-        raise unbuilt(args.config, error, unset) from error
     return runner

@@ -1,17 +1,18 @@
 """Perturbs one batch of a test dataloader; loops and hooks share it."""
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..attacks import Attack
-from ..attacks.base import warn_if_random
+from ..attacks.base import judge, warn_if_random
 from ..checks import check_config, check_task, files_for, shown
 from ..errors import InputError
-from ..objectives import Targeted, TargetedPixels
+from ..objectives import Objective, Targeted, TargetedPixels
+from ..objectives.on_files import OnFiles
 from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
@@ -20,9 +21,13 @@ from ..victims.base import Victim, sample_key
 from ..victims.context import gradients
 from ..victims.geometry import trace_content
 from .data import victim_options
+from .files import FileGrid, Opened
 from .truth import check_truth
 
-__all__ = ['Attacker', 'Perturbed', 'attacker_for', 'with_inputs']
+__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'attacker_for', 'with_inputs']
+
+# Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
+DISAGREES = 'geometry_disagrees'
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,29 @@ class Perturbed:
         batch: the data batch with adversarial inputs, ready for ``model.test_step``.
         keys: sample ids.
         result: what the attack reports, on padded images.
+        clean, pictures: the images on the grid of the threat model before and after, (C, h, w) each.
+        measures: further numbers about each image.
     """
     batch: dict
     keys: Sequence
     result: AttackResult
+    clean: Sequence[Tensor]
+    pictures: Sequence[Tensor]
+    measures: Sequence[dict]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A batch opened for attack.
+
+    Attributes:
+        objective: what is attacked.
+        inner: the objective on network inputs, whose word counts; the same on their own grid.
+        opened: the files on the original grid, None on the grid of the network inputs.
+    """
+    objective: Objective
+    inner: Objective
+    opened: Opened | None
 
 
 @dataclass(frozen=True)
@@ -48,14 +72,16 @@ class Attacker:
         attack: an attack, its name or config.
         goal: a goal, its name or config.
         threat: what the attacker may do.
+        files: the way from image files to network inputs, where those are attacked.
 
     Raises:
-        InputError: the goal is one of another task.
+        InputError: the goal is one of another task; the original grid without ``files``.
     """
     victim: Victim
     attack: Attack | Config
     goal: Any
     threat: ThreatModel = ThreatModel()
+    files: FileGrid | None = field(default=None, repr=False, compare=False)
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
@@ -64,19 +90,31 @@ class Attacker:
         object.__setattr__(self, 'attack', ATTACKS.build(self.attack))
         object.__setattr__(self, 'goal', GOALS.build(self.goal))
         check_task(self.goal, self.victim.task)
+        if self.threat.grid == 'original' and self.files is None:
+            raise InputError("threat.grid = 'original' needs the test pipeline between the files "
+                             'and the network, which is not known here: attack a test or '
+                             "validation run of a config, or set grid='input'")
 
     @classmethod
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
-                 threat: ThreatModel | dict | None = None, **options) -> 'Attacker':
+                 threat: ThreatModel | dict | None = None, files: FileGrid | None = None,
+                 **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
             **options: arguments of the victim class.
         """
-        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat))
+        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files)
 
-    def perturb(self, data_batch: dict) -> Perturbed:
+    def perturb(self, data_batch: dict, region: Tensor | None = None) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
+
+        Files are attacked through a copy of the pipeline; then the pipeline itself is run on what
+        an 8-bit PNG keeps of them, and that decides on success and share.
+
+        Args:
+            region: (B, 1, H, W) bool, pixels that may change beside what the threat model says, in
+                the size of the largest image; all by default.
 
         The stock test loops run hooks under ``no_grad``, so gradients are switched on here.
 
@@ -85,23 +123,56 @@ class Attacker:
         levels), and results must not depend on the batch.
         """
         with gradients(self.victim.model), self.victim.session():
-            keys, result = self._attack(data_batch)
+            task = self._open(data_batch, region)
+            keys, result = task.objective.keys, self._run(task.objective)
             for row in result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 else ():
                 one = {name: [values[row]] for name, values in data_batch.items()}
-                _, alone = self._attack(one)
+                h, w = (task.opened.maps[row].source if task.opened
+                        else data_batch['inputs'][row].shape[-2:])
+                cut = None if region is None else region[row:row + 1, :, :h, :w]
+                alone = self._run(self._open(one, cut).objective)
                 result = result.with_row(row, alone)
-        return Perturbed(with_inputs(data_batch, result.images), keys, result)
+            if task.opened is None:
+                batch = with_inputs(data_batch, result.images)
+                return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
+                                 [{}] * len(keys))
+            return self._judged(data_batch, task, task.opened, result)
 
-    def _attack(self, data_batch: dict) -> tuple[Sequence, AttackResult]:
+    def _open(self, data_batch: dict, region: Tensor | None) -> _Task:
         scene = self.victim.open(data_batch)
-        objective = self.goal.objective(scene.restricted(self.threat.where(scene)))
+        if self.files is None or self.threat.grid == 'input':
+            scene = scene.restricted(self.threat.where(scene)).restricted(region)
+            objective = self.goal.objective(scene)
+            return _Task(objective, objective, None)
+        opened = self.files.open(scene, data_batch)
+        places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
+        inner = self.goal.objective(scene)
+        return _Task(OnFiles(inner, opened.images, places.region, opened.maps), inner, opened)
+
+    def _run(self, objective: Objective) -> AttackResult:
         threat = self.threat
         if threat.rechecks == 1 and not self.asked:
             self.asked.append(True)
             warn_if_random(objective)
-        result = self.attack(objective, threat.seed, threat.eight_bit,
-                             threat.max_forwards, threat.rechecks)
-        return scene.keys, result
+        return self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
+                           threat.rechecks)
+
+    def _judged(self, data_batch: dict, task: _Task, opened: Opened,
+                result: AttackResult) -> Perturbed:
+        """What the stock pipeline, and the model behind it, say of attacked files."""
+        assert self.files is not None
+        pictures = [(image[:, :one.shape[1], :one.shape[2]] * 255).round().to('cpu', torch.uint8)
+                    for image, one in zip(result.images, opened.pixels, strict=True)]
+        inputs = self.files.shown(data_batch['data_samples'], pictures)
+        shown = torch.zeros_like(task.inner.images)
+        for image, one in zip(shown, inputs, strict=True):
+            image[:, :one.shape[1], :one.shape[2]] = one.to(shown) / 255
+        said = judge(task.inner, shown, rechecks=self.threat.rechecks)
+        success = said.success & ~result.failed
+        differ = (success != result.success).tolist()
+        return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys,
+                         replace(result, success=success, share=said.share), opened.pixels,
+                         pictures, [{DISAGREES: one} for one in differ])
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,
@@ -118,7 +189,8 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
         raise InputError(f'victim = {shown(victim)}, expected a dict of arguments of the victim')
     trace_content(dataset)
     options = victim_options(dataset) | (victim or {})
-    attacker = Attacker.of_model(runner.model, attack, goal, threat, **options)
+    files = FileGrid.of_dataset(dataset) if threat.grid == 'original' else None
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: '
@@ -159,6 +231,11 @@ def with_inputs(data_batch: dict, images: Tensor) -> dict:
         if not original.is_floating_point():
             pixels = pixels.round()
         inputs.append(pixels.to(original))
+    return _with_inputs(data_batch, inputs)
+
+
+def _with_inputs(data_batch: dict, inputs: list[Tensor]) -> dict:
+    """A copy of a data batch with other inputs of the same sizes."""
     batched = isinstance(data_batch['inputs'], Tensor)
     samples = copy.deepcopy(data_batch['data_samples'])
     return dict(data_batch, inputs=torch.stack(inputs) if batched else inputs, data_samples=samples)

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -14,11 +15,12 @@ from mmengine.runner import TestLoop, ValLoop
 from rich.table import Table
 
 from .. import screen
+from ..checks import check_flag, check_int, check_mapping
 from ..errors import InputError
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
-from .attacker import Perturbed, attacker_for
+from .attacker import DISAGREES, Perturbed, attacker_for
 from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
@@ -38,6 +40,10 @@ original files do not fit them: scored against those, a detector looks broken th
 metrics of the run (metrics.json) are computed on the right grid. Each PNG says its own in the text
 field "grid": sizes as [height, width] of the original file, of the content (from the top left
 corner, the rest is padding) and of the network input; "resized" is false where it was cropped.
+"""
+FILES_NOTE = """These pictures are the attacked image files, pixel for pixel on the grid of the
+originals as the test pipeline loads them (upright, three channels of 8 bits), so annotations of
+the original files fit them. They were judged through the stock test pipeline, as any image is.
 """
 
 
@@ -65,6 +71,11 @@ class AttackLoop(TestLoop):
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
                  resume: bool = False, run_info: dict | None = None, check: int = 0, **older):
+        self.resume, self.check = resume, check
+        self.run_info = {'identity': {}} if run_info is None else run_info
+        check_flag(self, 'resume')
+        check_int(self, 'check', low=0)
+        check_mapping(self, 'run_info')
         check_files(dataloader, evaluator)
         clean_evaluator = apart(evaluator, 'clean')
         dataloader = tolerant(dataloader) if isinstance(dataloader, dict) else dataloader
@@ -80,13 +91,16 @@ class AttackLoop(TestLoop):
         if threat.grid == 'original':
             check_exportable(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
-        self.channels = channel_order(dataset, _preprocessing(runner.cfg))
+        # mmcv loads files as BGR, whatever comes after
+        self.channels = ('bgr' if self.attacker.files
+                         else channel_order(dataset, _preprocessing(runner.cfg)))
         runner.register_hook(ClassNamesHook(dataset))
-        self.store, self.resume = ResultStore(runner.work_dir), resume
-        self.run_info, self.check = run_info or {'identity': {}}, check
+        self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
-        # The last batch and its clean predictions, for hooks that draw them.
-        self.clean_batch: dict = {}
+        # The last batch for hooks that draw it: images on the grid of the threat model, before and
+        # after, and the clean predictions.
+        self.clean_images: Sequence[torch.Tensor] = ()
+        self.attacked_images: Sequence[torch.Tensor] = ()
         self.clean_outputs: list = []
 
     def run(self) -> dict:
@@ -99,7 +113,8 @@ class AttackLoop(TestLoop):
     def _run(self) -> dict:
         if is_main_process():
             self.store.start(self.run_info, self.resume)
-            (self.store.work_dir / 'images/README.txt').write_text(GRID_NOTE)
+            note = FILES_NOTE if self.attacker.files else GRID_NOTE
+            (self.store.work_dir / 'images/README.txt').write_text(note)
             for note in screen.first(self.store.notes):
                 warn(note)
         barrier()
@@ -129,7 +144,7 @@ class AttackLoop(TestLoop):
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         keys = [sample_key(sample) for sample in data_batch['data_samples']]
         clean = self._predict_clean(data_batch)
-        self.clean_batch, self.clean_outputs = data_batch, clean
+        self.clean_outputs = clean
         self._look(data_batch, clean)
         # The victim looks at the ground truth before any metric does: what it refuses is one line.
         if all(key in self.store.records for key in keys):
@@ -140,6 +155,7 @@ class AttackLoop(TestLoop):
             perturbed = self.attacker.perturb(data_batch)
             self._record(perturbed)
             adversarial = perturbed.batch
+            self.clean_images, self.attacked_images = perturbed.clean, perturbed.pictures
         self.clean_evaluator.process(data_samples=clean, data_batch=data_batch)
         outputs = self._predict(adversarial)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
@@ -214,25 +230,34 @@ class AttackLoop(TestLoop):
             raise
 
     def _record(self, perturbed: Perturbed) -> None:
-        batch, result = perturbed.batch, perturbed.result
         for row, key in enumerate(perturbed.keys):
-            image, sample = batch['inputs'][row], batch['data_samples'][row]
-            picture = to_picture(image, self.channels)
-            self.store.add(Record.of(key, result, row), picture, _grid(sample, image))
+            image, sample = perturbed.pictures[row], perturbed.batch['data_samples'][row]
+            record = Record.of(key, perturbed.result, row, perturbed.measures[row])
+            if not self.attacker.attack.structured:
+                record = replace(record, groups=None)
+            grid = _own_grid(image) if self.attacker.files else _grid(sample, image)
+            self.store.add(record, to_picture(image, self.channels), grid)
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""
-        inputs = []
-        for key, original in zip(keys, data_batch['inputs'], strict=True):
+        files, samples = self.attacker.files, copy.deepcopy(data_batch['data_samples'])
+        for key in keys:
             if self.store.records[key].skipped:
                 raise InputError(f"image '{key}' could not be read when the run began but can be "
                                  'now; use a new --work-dir')
-            image = from_picture(self.store.image(key), self.channels)
+        clean = (data_batch['inputs'] if files is None
+                 else [files.pixels(sample) for sample in samples])
+        pictures = [from_picture(self.store.image(key), self.channels) for key in keys]
+        for key, image, original in zip(keys, pictures, clean, strict=True):
             if image.shape != original.shape:
+                source = 'the file is now' if files else 'the pipeline now gives'
                 raise InputError(f'{self.store.records[key].file} is {tuple(image.shape[1:])}, but '
-                                 f'the pipeline now gives {tuple(original.shape[1:])}')
-            inputs.append(image.to(original))
-        samples = copy.deepcopy(data_batch['data_samples'])
+                                 f'{source} {tuple(original.shape[1:])}')
+        self.clean_images, self.attacked_images = clean, pictures
+        inputs = [image.to(original) for image, original in zip(pictures, clean, strict=True)]
+        if files is not None:
+            paths = [self.store.work_dir / self.store.records[key].file for key in keys]
+            inputs = [files.stored(*pair) for pair in zip(samples, paths, strict=True)]
         return dict(data_batch, inputs=inputs, data_samples=samples)
 
     def _export(self, metrics: dict) -> None:
@@ -336,6 +361,12 @@ def _grid(sample, image: torch.Tensor) -> dict[str, str]:
                                      input=geometry.input, resized=geometry.resized)))
 
 
+def _own_grid(image: torch.Tensor) -> dict[str, str]:
+    """The same of a PNG whose pixels are those of the file."""
+    size = tuple(image.shape[-2:])
+    return dict(grid=json.dumps(dict(original=size, content=size, input=size, resized=True)))
+
+
 def summarize(records: list[Record]) -> dict:
     """The attack's own metrics.
 
@@ -345,7 +376,8 @@ def summarize(records: list[Record]) -> dict:
     images. Goals that break objects or pixels add which share of them is broken, over the images
     the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all
     objects or pixels, ``attack/success_rate_at_<theta>`` the images of which at least that share is
-    broken.
+    broken. On the original grid ``attack/geometry_disagreements`` counts the images on whose success
+    the test pipeline and its differentiable copy differ; it is the pipeline that is believed.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -374,6 +406,8 @@ def summarize(records: list[Record]) -> dict:
         metrics[f'attack/{name}_mean'] = mean(counts)
     for name in ('forwards', 'backwards', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
+    if differ := [r.measures[DISAGREES] for r in attacked if DISAGREES in r.measures]:
+        metrics['attack/geometry_disagreements'] = sum(differ)
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)

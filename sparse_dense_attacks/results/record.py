@@ -55,7 +55,8 @@ class Record:
     measures: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, key: str, result: AttackResult, row: int) -> 'Record':
+    def of(cls, key: str, result: AttackResult, row: int,
+           measures: dict[str, Any] | None = None) -> 'Record':
         """The record of one image of a batch; fields of one name are one thing."""
         names = ({one.name for one in dataclasses.fields(cls)}
                  & {one.name for one in dataclasses.fields(result)})
@@ -65,7 +66,7 @@ class Record:
         if math.isnan(values['share']):
             values['share'] = None
         notes = [FAILED] * bool(result.failed[row]) + [SHORT] * bool(result.short[row])
-        return cls(key, **values, note='; '.join(notes))
+        return cls(key, **values, note='; '.join(notes), measures=dict(measures or {}))
 
     @property
     def failed(self) -> bool:
@@ -116,8 +117,25 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def file_name(key: str) -> str:
-    """A key as a file name that every file system takes; keys that differ give names that differ."""
-    name = quote(key, safe='', errors='surrogateescape')
+    """A key as a path that every file system takes; keys that differ give paths that differ.
+
+    Example:
+        >>> file_name('photos/000000000139.jpg')
+        'photos/000000000139.jpg'
+        >>> file_name('../a b')
+        '%2E%2E/a%20b'
+    """
+    *folders, name = map(_part, key.split('/'))
+    # No folder is called as the PNG of another key is.
+    return '/'.join([*(folder.replace('.', '%2E') if folder.endswith('.png') else folder
+                       for folder in folders), name])
+
+
+def _part(text: str) -> str:
+    """One part of a path: never empty, '.' or '..', and not too long."""
+    if text in ('', '.', '..'):
+        return text.replace('.', '%2E') or '%'
+    name = quote(text, safe='', errors='surrogateescape')
     if len(name) <= 200:
         return name
     return f'{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}'

@@ -2,7 +2,7 @@
 
     run.json          what was run; a resumed run must agree with it
     records.jsonl     one line per image, appended only when its PNG is safely on disk
-    images/*.png      8-bit adversarial images, lossless
+    images/**.png     8-bit adversarial images, lossless
     metrics.json      summary, rewritten at the end
     dataset/          on the grid of the image files, all that stock tools need to score the images
     set_aside.jsonl   lines of records.jsonl that a resumed run could not use
@@ -63,7 +63,7 @@ class ResultStore:
         """
         self._make_folder()
         self._lock = self._lock or Lock(self.work_dir)
-        for part in (*self.work_dir.glob('.*.part'), *self.work_dir.glob('images/.*.part')):
+        for part in (*self.work_dir.glob('.*.part'), *self.work_dir.glob('images/**/.*.part')):
             shutil.rmtree(part) if part.is_dir() else part.unlink()  # of a killed run
         if resume and (self.work_dir / 'run.json').exists():
             earlier = read_info(self.work_dir)
@@ -187,6 +187,7 @@ class ResultStore:
     def _replacing(self, name: str):
         """Write a file completely or not at all."""
         path = self.work_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         # not tempfile's, which only the owner may read
         temporary = path.with_name(f'.{uuid.uuid4().hex}.part')
         try:

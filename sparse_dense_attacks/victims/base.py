@@ -12,6 +12,7 @@ from ..checks import check_choice, check_names, shown
 from ..errors import InputError
 from .context import evaluating
 from .geometry import Geometry, geometry_of
+from .pipeline import FileGeometry
 
 __all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'geometry_of', 'sample_key',
            'stack_inputs']
@@ -53,6 +54,24 @@ class Scene(Protocol):
                              f'{region.dtype} {tuple(region.shape)}')
         region = self.region & region.to(self.region.device)
         return dataclasses.replace(self, region=region)  # type: ignore[type-var]  # is a dataclass
+
+    def on_files(self: SceneType, files: Sequence[FileGeometry]) -> SceneType:
+        """A scene in which places are those of the image files, and only that.
+
+        Its ``region``, ``geometry``, ``objects()`` and ``ignored()`` are in pixels of the files;
+        what the model is asked about are network inputs as before.
+
+        Args:
+            files: how each image file became network input.
+        """
+        h, w = (max(file.source[axis] for file in files) for axis in (0, 1))
+        region = self.region.new_zeros(len(files), 1, h, w)
+        for inside, file in zip(region[:, 0], files, strict=True):
+            inside[file.window()] = True
+        geometry = tuple(file.of_file(one.file)
+                         for file, one in zip(files, self.geometry, strict=True))
+        return dataclasses.replace(  # type: ignore[type-var]  # is a dataclass
+            self, region=region, geometry=geometry)
 
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels of what is right about the images.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['ContentTracer', 'Geometry', 'geometry_of', 'trace_content']
+__all__ = ['ContentTracer', 'Geometry', 'geometry_of', 'own_draws', 'trace_content']
 
 TRACED = 'traced_content'  # meta key of what a ContentTracer found
 NOT_GEOMETRY = ('Load', 'Pack')  # transforms called so read files or wrap up the result
@@ -147,7 +147,7 @@ class ContentTracer:
         pictures = (np.zeros(original), np.full(original, 255.),
                     down[:, None].repeat(width, 1), across[None].repeat(height, 0))
         try:
-            with _own_draws():
+            with own_draws():
                 seen = [self._shown(picture, shape) for picture in pictures]
         except Exception:  # whatever a user's transform raises on a picture without a file
             return None
@@ -190,7 +190,7 @@ def _from_end_to_end(ramp: np.ndarray) -> bool:
     return bool(ramp[0] <= step + BLUR / 255 and ramp[-1] >= 1 - step - BLUR / 255)
 
 
-class _own_draws:
+class own_draws:
     """Leaves the global generators as they were."""
 
     def __enter__(self):

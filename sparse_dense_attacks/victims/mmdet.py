@@ -43,6 +43,7 @@ from ..registry import VICTIMS
 from ..types import Boxes
 from .base import Geometry, Scene, Victim, by_size, geometry_of, sample_key, stack_inputs
 from .context import frozen_training, untouched_rng
+from .pipeline import FileGeometry
 
 __all__ = ['DetectionScene', 'MMDetDetector']
 
@@ -102,8 +103,10 @@ class MMDetDetector(Victim):
                     for image, sample in zip(inputs, samples, strict=True)]
         classes = self.classes or (getattr(self.model, 'dataset_meta', None) or {}).get('classes')
         keys = [sample_key(sample) for sample in samples]
+        stock = self.reference == 'truth' and not self.boxes_follow_resize
         return DetectionScene(self.model, opened[0], opened[1], keys, opened[2], prepared,
-                              _truth(prepared, device), self.loss_seed, self.use_masks, self.num_classes, classes)
+                              _truth(prepared, device), self.loss_seed, self.use_masks, self.num_classes, classes,
+                              samples if stock else None)
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
@@ -179,6 +182,7 @@ class DetectionScene(Scene):
         samples: data samples with ground truth in input coordinates.
         truth: what is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions.
         loss_seed, use_masks: those of :class:`MMDetDetector`.
+        loaded: the loader's samples, where their ground truth is in coordinates of the files.
     """
     model: BaseDetector
     images: Tensor
@@ -191,6 +195,22 @@ class DetectionScene(Scene):
     use_masks: bool = False
     num_classes: int | None = None
     classes: Sequence[str] | None = None
+    loaded: Sequence | None = None
+
+    def on_files(self, files: Sequence[FileGeometry]) -> 'DetectionScene':
+        """As :meth:`Scene.on_files`; ground truth that was annotated on the files is taken as it is.
+
+        Raises:
+            InputError: the pipeline flips or crops images before it loads their annotations.
+        """
+        loaded = self.loaded or [None] * len(files)
+        for key, file, sample in zip(self.keys, files, loaded, strict=True):
+            if sample is not None and file.moves and not sample.metainfo.get('boxes_follow_resize'):
+                raise InputError(f"sample '{key}': the test pipeline flips or crops the image before it loads the "
+                                 'annotations, which do not fit it then: put LoadAnnotations before these steps')
+        moved = [_on_file(sample, file, original, self.use_masks)
+                 for sample, file, original in zip(self.samples, files, loaded, strict=True)]
+        return dataclasses.replace(super().on_files(files), samples=moved)
 
     @cached_property
     def unjudged(self) -> Boxes:
@@ -360,6 +380,39 @@ def _pad(boxes, labels, scores, below=None) -> Boxes:
     below = None if below is None else pad(list(below), True)
     return Boxes(boxes=pad(list(boxes), True), labels=pad(list(labels), True, -1),
                  scores=pad(list(scores), True), below=below)
+
+
+def _on_file(sample, file: FileGeometry, loaded, use_masks: bool):
+    """A prepared sample with its instances in coordinates of the image file.
+
+    Args:
+        loaded: the sample with annotations of the file, None if there is none.
+    """
+    moved = type(sample)(metainfo=sample.metainfo)
+    for name in ('gt_instances', 'ignored_instances'):
+        instances = sample.get(name)
+        if instances is None or 'bboxes' not in instances:
+            continue
+        found = InstanceData(bboxes=file.onto_file(get_box_tensor(instances.bboxes)), labels=instances.labels)
+        if use_masks and 'masks' in instances:
+            annotated = None if loaded is None else loaded.get(name).masks
+            if annotated is None or (annotated.height, annotated.width) != file.source:
+                annotated = _masks_on_file(instances.masks, file)
+            found.masks = annotated
+        moved.set_field(found, name)
+    return moved
+
+
+def _masks_on_file(masks: BitmapMasks, file: FileGeometry) -> BitmapMasks:
+    """Masks of the network input on the file: each pixel is what lies at its centre."""
+    h, w = file.source
+    found = np.zeros((len(masks), h, w), np.uint8)
+    rows, columns = (file.onto_input(axis) for axis in (0, 1))
+    inside = [(places >= 0) & (places < side) for places, side in
+              ((rows, masks.height), (columns, masks.width))]
+    cut = masks.to_ndarray()[:, rows[inside[0]]][:, :, columns[inside[1]]]
+    found[np.ix_(range(len(masks)), inside[0], inside[1])] = cut
+    return BitmapMasks(found, h, w)
 
 
 def _unscaled(sample) -> dict:

@@ -27,6 +27,7 @@ from tests.helpers import (
     corner_images,
     make_attack,
     objective,
+    padded,
     pictures,
 )
 
@@ -122,32 +123,14 @@ def test_result_does_not_depend_on_the_batch_or_its_order(spec, options):
         assert_same(alone, result, slice(None), slice(b, b + 1))
 
 
-class Cropping(Objective):
-    """A scene whose victim sees each image without its padding, as detectors do."""
-
-    def __init__(self, scene, sizes):
-        self.scene, self.sizes = scene, sizes
-        self.images, self.region, self.keys, self.labels = scene.images, scene.region, scene.keys, scene.labels
-
-    def logits(self, x, rows):
-        sizes = [self.sizes[row] for row in rows]
-        return torch.cat([self.scene.model(z[None, :, :h, :w]) for z, (h, w) in zip(x, sizes, strict=True)])
-
-
 @every_attack
 @pytest.mark.parametrize('k', [3, 0.1])
 def test_padding_does_not_change_the_result(spec, k):
-    alone, sizes = mixed(1, (3, 4, 6), keys=['a']), [(4, 6), (7, 8)]
-    images, region = torch.zeros(2, 3, 7, 8), torch.zeros(2, 1, 7, 8, dtype=torch.bool)
-    images[:1, :, :4, :6], images[1:], region[0, :, :4, :6], region[1] = alone.images, pictures(1, 3, 7, 8, seed=4), True, True
-    labels = torch.cat([alone.scene.labels, torch.tensor([0])])
-    scene = TorchClassifier(alone.scene.model).open(images, labels, region, ['a', 'b'])
-    attack = make_attack(spec, k=k)
-    padded = attack(Untargeted().objective(Cropping(scene, sizes)))
-    expected = attack(alone)
-    assert torch.equal(padded.images[0, :, :4, :6], expected.images[0])
-    assert not padded.images[0, :, 4:].any() and not padded.images[0, :, :, 6:].any()
-    assert padded.forwards[0] == expected.forwards[0]
+    alone, attack = mixed(1, (3, 4, 6), keys=['a']), make_attack(spec, k=k)
+    found, expected = attack(padded(alone, (7, 8))), attack(alone)
+    assert torch.equal(found.images[0, :, :4, :6], expected.images[0])
+    assert not found.images[0, :, 4:].any() and not found.images[0, :, :, 6:].any()
+    assert found.forwards[0] == expected.forwards[0]
 
 
 @every_attack

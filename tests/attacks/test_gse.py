@@ -13,8 +13,7 @@ from sparse_dense_attacks.objectives import MeteredObjective
 from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops.prox import critical_lambda
 from sparse_dense_attacks.types import Verdict
-from sparse_dense_attacks.victims import TorchClassifier
-from tests.helpers import Net, objective, pictures
+from tests.helpers import Net, objective, padded, pictures
 
 QUICK = dict(mu=0.02, sigma=3., q=0.5, k_hat=4, iters=14, search_steps=8)  # the victims here have small logits
 
@@ -235,29 +234,13 @@ def test_batch_of_one_equals_batch_of_seven():
             assert torch.equal(getattr(alone, name)[0], getattr(together, name)[b]), name
 
 
-class Cropping(Objective):
-    """A scene whose victim sees the first image without its padding."""
-
-    def __init__(self, scene, size):
-        self.scene, self.size = scene, size
-        self.images, self.region, self.keys, self.labels = scene.images, scene.region, scene.keys, scene.labels
-
-    def logits(self, x, rows):
-        h, w = self.size
-        return torch.cat([self.scene.model(z[None, :, :h, :w] if row == 0 else z[None]) for z, row in zip(x, rows, strict=True)])
-
-
 @pytest.mark.parametrize('h, w', [(4, 6), (9, 8), (1, 5)])
 def test_padding_changes_nothing(h, w):
     alone = mixed(1, (3, h, w), keys=['a'])
-    images, region = torch.zeros(2, 3, 10, 11), torch.zeros(2, 1, 10, 11, dtype=torch.bool)
-    images[:1, :, :h, :w], images[1:], region[0, :, :h, :w], region[1] = alone.images, pictures(1, 3, 10, 11, seed=4), True, True
-    labels = torch.cat([alone.scene.labels, torch.tensor([0])])
-    scene = TorchClassifier(alone.scene.model).open(images, labels, region, ['a', 'b'])
     attack = GSE(**QUICK)
-    padded, expected = attack(Untargeted().objective(Cropping(scene, (h, w)))), attack(alone)
-    assert expected.success.all() and torch.equal(padded.images[:1, :, :h, :w], expected.images)
-    assert padded.forwards[0] == expected.forwards[0]
+    found, expected = attack(padded(alone, (10, 11))), attack(alone)
+    assert expected.success.all() and torch.equal(found.images[:1, :, :h, :w], expected.images)
+    assert found.forwards[0] == expected.forwards[0]
 
 
 def test_region_is_kept():

@@ -11,8 +11,7 @@ from sparse_dense_attacks.attacks.sigma_zero import SigmaZero
 from sparse_dense_attacks.objectives import MeteredObjective
 from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.types import Verdict
-from sparse_dense_attacks.victims import TorchClassifier
-from tests.helpers import Linear, Net, objective, pictures
+from tests.helpers import Linear, Net, objective, padded, pictures
 
 units = pytest.mark.parametrize('unit', ['element', 'pixel'])
 
@@ -231,31 +230,15 @@ def test_batch_of_one_equals_batch_of_seven(unit):
             assert torch.equal(getattr(alone, name)[0], getattr(together, name)[b]), name
 
 
-class Cropping(Objective):
-    """A scene whose victim sees the first image without its padding."""
-
-    def __init__(self, scene, size):
-        self.scene, self.size = scene, size
-        self.images, self.region, self.keys, self.labels = scene.images, scene.region, scene.keys, scene.labels
-
-    def logits(self, x, rows):
-        h, w = self.size
-        return torch.cat([self.scene.model(z[None, :, :h, :w] if row == 0 else z[None]) for z, row in zip(x, rows, strict=True)])
-
-
 @units
 @pytest.mark.parametrize('budget', [None, 0.1])
 def test_padding_changes_nothing(unit, budget):
     alone = mixed(1, (3, 4, 6), keys=['a'])
-    images, region = torch.zeros(2, 3, 7, 8), torch.zeros(2, 1, 7, 8, dtype=torch.bool)
-    images[:1, :, :4, :6], images[1:], region[0, :, :4, :6], region[1] = alone.images, pictures(1, 3, 7, 8, seed=4), True, True
-    labels = torch.cat([alone.scene.labels, torch.tensor([0])])
-    scene = TorchClassifier(alone.scene.model).open(images, labels, region, ['a', 'b'])
     attack = SigmaZero(steps=30, unit=unit, budget=budget)
-    padded, expected = attack(Untargeted().objective(Cropping(scene, (4, 6)))), attack(alone)
-    assert expected.l0_pixels.all() and torch.equal(padded.images[:1, :, :4, :6], expected.images)
+    found, expected = attack(padded(alone, (7, 8))), attack(alone)
+    assert expected.l0_pixels.all() and torch.equal(found.images[:1, :, :4, :6], expected.images)
     assert expected.success.all() or budget
-    assert padded.l0_elements[0] == expected.l0_elements[0] and padded.forwards[0] == expected.forwards[0]
+    assert found.l0_elements[0] == expected.l0_elements[0] and found.forwards[0] == expected.forwards[0]
 
 
 @units

@@ -4,7 +4,7 @@ import itertools
 import pytest
 import torch
 
-from sparse_dense_attacks import SparsePGD
+from sparse_dense_attacks import ASLOAddOn, BudgetSearch, SigmaZero, SparsePGD
 from sparse_dense_attacks.attacks.structured_sparse_pgd import StructuredSparsePGD
 from sparse_dense_attacks.groups import Column, Patch, Pixel, Row, Shape
 from tests.helpers import Linear, Net, objective, pictures
@@ -60,6 +60,13 @@ def test_changes_lie_in_k_groups_inside_the_region(kernel, k):
             assert any(not (one & ~placements[list(chosen)].any(0)).any()
                        for chosen in itertools.combinations(range(len(placements)), most))
     assert torch.equal(result.groups, kernel.cover(changed, kernel.usable(region)).minimum(limit))
+
+
+def test_an_attack_says_whether_it_has_groups():
+    rows = StructuredSparsePGD(k=1, kernel='row')
+    assert rows.structured and BudgetSearch(rows).structured and ASLOAddOn(rows).structured
+    plain = StructuredSparsePGD(k=1, kernel='pixel')
+    assert not plain.structured and not BudgetSearch(plain).structured and not SigmaZero().structured
 
 
 def test_letter_is_placed_as_it_reads():

@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 from sparse_dense_attacks import InputError
 from sparse_dense_attacks.cli import main
-from sparse_dense_attacks.cli.attack import _attack_and_goal, _parser
+from sparse_dense_attacks.cli.attack import _attack_and_goal, _parser, prepare
 from sparse_dense_attacks.cli.common import check_writable
 from sparse_dense_attacks.cli.configs import find_config, read_config
 from sparse_dense_attacks.cli.weights import weights_of_config
@@ -231,3 +232,20 @@ def test_a_config_of_the_zoo_on_photos(tmp_path, monkeypatch):
                  '--cfg-options', *options]) == 0
     record = json.loads(Path('work_dirs/yolox_tiny_8xb8-300e_coco/records.jsonl').read_text())
     assert record['key'] == 'photos/a.png' and record['l0_pixels'] <= 9
+
+
+# Runs of one process
+
+def test_runs_that_start_in_the_same_second_share_nothing(tmp_path, monkeypatch, capfd):
+    """mmengine names scopes, message hubs and visualizers by the second of the start."""
+    need('mmpretrain')
+    monkeypatch.setattr('time.localtime', lambda *_: time.gmtime(0))
+    tasks = dict(spgd_faster_rcnn='mmdet', spgd_resnet18='mmpretrain')
+    for model in tasks:
+        config = tmp_path / model / 'config.py'
+        config.parent.mkdir()
+        config.write_text(f"_base_ = 'sparse_dense_attacks::{model}.py'")
+    runners = [prepare([f'{tmp_path}/{model}/config.py', '--work-dir', f'{tmp_path}/{model}'])
+               for model in tasks]
+    assert runners[0].message_hub is not runners[1].message_hub
+    assert [runner.default_scope.scope_name for runner in runners] == list(tasks.values())

@@ -121,11 +121,11 @@ def test_progress_of_a_single_batch_is_one_line(capsys):
 # Shared processors
 
 @pytest.mark.parametrize(('given', 'expected'), [
-    ({}, 'PASSIVE'), ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE'), ({'GOMP_SPINCOUNT': '9'}, 'None')])
+    ({}, '10000'), ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'None'), ({'GOMP_SPINCOUNT': '9'}, '9')])
 def test_commands_let_waiting_threads_sleep_unless_the_user_chose(given, expected):
     code = ('import os, sys\nfrom sparse_dense_attacks.cli import common\n'
             "common.main(lambda argv: None, [])\nassert 'torch' not in sys.modules\n"
-            "print(os.environ.get('OMP_WAIT_POLICY'))")
+            "print(os.environ.get('GOMP_SPINCOUNT'))")
     path = {name: value for name, value in common.os.environ.items()
             if name not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')}
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True,

@@ -103,8 +103,9 @@ def test_clean_and_adversarial_predictions_are_dumped_side_by_side(tmp_path):
     assert json.loads(clean) != json.loads(adversarial)
 
 
-@pytest.mark.parametrize(('one', 'other'), [('a/b', 'a%2Fb'), ('IMG–1', 'IMG 131'), ('图' * 100, '图' * 99 + '片'),
-                                            ('x' * 300, 'x' * 301)])
+@pytest.mark.parametrize(('one', 'other'), [
+    ('a/b', 'a%2Fb'), ('a', 'a.png/b'), ('../x', '%2E%2E/x'), ('/x', 'x'), ('x//y', 'x/y'),
+    ('IMG–1', 'IMG 131'), ('图' * 100, '图' * 99 + '片'), ('x' * 300, 'x' * 301)])
 def test_keys_of_all_kinds_become_file_names(tmp_path, one, other):
     store = ResultStore(tmp_path)
     store.start({'identity': {}})
@@ -112,6 +113,8 @@ def test_keys_of_all_kinds_become_file_names(tmp_path, one, other):
         assert len(file_name(key)) < 240 and file_name(key).isascii()
         store.add(Record(key), np.full((2, 2, 3), value, np.uint8))
     assert [int(store.image(key).max()) for key in (one, other)] == [0, 1]
+    images = (tmp_path / 'images').resolve()
+    assert len(list(images.rglob('*.png'))) == 2  # none is out of doors
 
 
 # Images
@@ -141,7 +144,7 @@ def test_photos_are_drawn_when_the_data_set_names_no_colours(tmp_path):
                       'test_dataloader = dict(dataset=dict(metainfo=dict(_delete_=True, classes=names)))\n')
     folder = photos(tmp_path / 'photos', ['a.png', 'b.png'])
     run(str(config), tmp_path / 'run', '--images', str(folder))
-    assert len(list((tmp_path / 'run/pictures').glob('*.png'))) == 2
+    assert len(list((tmp_path / 'run/pictures').rglob('*.png'))) == 2
 
 
 def test_a_collate_function_keeps_its_options(tmp_path):

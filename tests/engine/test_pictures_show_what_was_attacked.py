@@ -173,7 +173,7 @@ def test_pictures_reach_other_backends_and_are_stored_once(tmp_path):
     run(config(tmp_path, 'spgd_resnet18', backends), tmp_path / 'run')
     assert len(sent) == 2 and all(name.startswith('attack_') for name in sent)
     assert len(list((tmp_path / 'run').rglob('*attack_*.png'))) == 0
-    assert len(list((tmp_path / 'run/pictures').glob('*.png'))) == 2
+    assert len(list((tmp_path / 'run/pictures').rglob('*.png'))) == 2
 
 
 def test_a_picture_that_fails_is_a_warning(tmp_path, capfd, monkeypatch):
@@ -190,7 +190,7 @@ def test_a_picture_that_fails_is_a_warning(tmp_path, capfd, monkeypatch):
 def test_a_visualizer_that_cannot_be_built_is_a_warning(tmp_path, capfd):
     hook = AttackVisualizationHook()
     runner = SimpleNamespace(cfg=dict(visualizer=dict(type='Nowhere')), test_loop=SimpleNamespace(
-        clean_batch=dict(inputs=[torch.zeros(3, 4, 4)]), clean_outputs=[dict(img_id=1)]))
+        clean_images=[torch.zeros(3, 4, 4)], attacked_images=[torch.zeros(3, 4, 4)], clean_outputs=[dict(img_id=1)]))
     hook.before_test(runner)
     hook.after_test_iter(runner, 0, dict(inputs=[torch.zeros(3, 4, 4)]), [dict(img_id=1)])
     assert "no picture of image '1'" in capfd.readouterr().err

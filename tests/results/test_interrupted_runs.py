@@ -107,28 +107,28 @@ def alter(path: Path) -> None:
 ], ids=['one bit', 'grey', 'truncated', 'empty', 'text'])
 def test_an_altered_image_is_named_and_attacked_again(whole, damage):
     expected = contents(whole)
-    path = whole / 'images/photos%2F3.jpg.png'
+    path = whole / 'images/photos/3.jpg.png'
     damage(path)
     note, = resumed(whole)
-    assert note == 'set aside and attacked again: images/photos%2F3.jpg.png was altered'
+    assert note == 'set aside and attacked again: images/photos/3.jpg.png was altered'
     (whole / 'set_aside.jsonl').unlink()
     assert contents(whole) == expected
 
 
 def test_an_image_that_is_gone_is_attacked_again(whole):
     expected = contents(whole)
-    (whole / 'images/photos%2F3.jpg.png').unlink()
+    (whole / 'images/photos/3.jpg.png').unlink()
     assert 'is gone' in resumed(whole)[0]
     (whole / 'set_aside.jsonl').unlink()
     assert contents(whole) == expected
 
 
 @pytest.mark.parametrize('file', ['../../../../etc/passwd', '/etc/passwd', 'run.json',
-                                  'images/photos%2F4.jpg.png', 'images/../images/photos%2F3.jpg.png'])
+                                  'images/photos/4.jpg.png', 'images/../images/photos/3.jpg.png'])
 def test_a_record_names_no_file_but_its_own(whole, file):
     path = whole / 'records.jsonl'
     text = path.read_text()
-    path.write_text(text.replace('images/photos%2F3.jpg.png', file))
+    path.write_text(text.replace('images/photos/3.jpg.png', file))
     assert [one.key for one in Run.load(whole).records if one.file == file] in ([], ['photos/4.jpg'])
     assert 'is not that of the image' in resumed(whole)[0]
     assert sorted(path.read_text().splitlines()) == sorted(text.splitlines())
@@ -286,7 +286,7 @@ def test_twenty_kills_within_the_write_of_a_png_leave_no_trace(whole, tmp_path):
         work_dir = tmp_path / str(index)
         for image in range(4):
             killed_in_a_write(work_dir, 1 + image % 2, (0.0, 0.3, 0.9, 1.0)[image])
-            parts += len(list(work_dir.glob('images/.*.part')))  # the next start removes it
+            parts += len(list(work_dir.glob('images/**/.*.part')))  # the next start removes it
         resumed(work_dir)
         assert contents(work_dir) == contents(whole)
     assert parts == 20

@@ -14,7 +14,7 @@ from sparse_dense_attacks import InputError
 
 def load_model(name: str) -> nn.Module:
     """'resnet20', 'resnet32', 'squeezenet' or 'deeplabv3', frozen as it is under attack."""
-    root = _root()
+    root = assets_root()
     spec = importlib.util.spec_from_file_location('asset_models', root / 'models.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -28,13 +28,13 @@ def load_model(name: str) -> nn.Module:
 
 def load_cifar() -> tuple[Tensor, Tensor]:
     """Images (150, 3, 32, 32) in [0, 1] and labels (150,)."""
-    data = np.load(_root() / 'cifar10/test_150.npz')
+    data = np.load(assets_root() / 'cifar10/test_150.npz')
     return torch.from_numpy(data['x']).permute(0, 3, 1, 2) / 255, torch.from_numpy(data['y']).long()
 
 
 def load_nips17(count: int) -> tuple[Tensor, Tensor]:
     """The first images (count, 3, 224, 224) in [0, 1] of NIPS 2017, and labels counted from 0."""
-    root = _root() / 'nips17'
+    root = assets_root() / 'nips17'
     with (root / 'images.csv').open(newline='') as file:
         rows = list(csv.DictReader(file))[:count]
     pictures = [_picture(root / f"images/{row['ImageId']}.png", (224, 224)) for row in rows]
@@ -46,7 +46,7 @@ def load_voc(count: int, long_side: int = 513) -> list[tuple[Tensor, Tensor]]:
 
     Each is an image (1, 3, H, W) in [0, 1] with labels (1, H, W), 255 where none is known.
     """
-    root, found = _root() / 'coco', []
+    root, found = assets_root() / 'coco', []
     for path in sorted((root / 'voc21_masks').glob('*.png'))[:count]:
         with Image.open(path) as mask:
             scale = long_side / max(mask.size)
@@ -62,7 +62,7 @@ def _picture(path: Path, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
 
 
-def _root() -> Path:
+def assets_root() -> Path:
     root = Path(os.environ.get('SDA_ASSETS', 'data'))
     if not (root / 'models.py').is_file():
         raise InputError(f'{root}/models.py not found: set SDA_ASSETS to the folder with the '

@@ -86,6 +86,9 @@ class AdversarialTrainingHook(Hook):
         self.attacks = [ATTACKS.build(one) for one in self.attacks]
         self.attackers: list[Attacker] = []  # from the start of the training on
         self.threat = ThreatModel.build(threat, older, 'AdversarialTrainingHook')
+        if self.threat.grid != 'input':
+            raise InputError(f"AdversarialTrainingHook: threat.grid = '{self.threat.grid}', but "
+                             "training pipelines draw at random, so only 'input' can be attacked")
 
     def before_train(self, runner) -> None:
         self.model: Any = unwrapped(runner.model)

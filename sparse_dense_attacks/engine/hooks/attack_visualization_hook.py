@@ -61,7 +61,7 @@ class AttackVisualizationHook(Hook):
     @master_only
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         loop = runner.test_loop
-        inputs = zip(loop.clean_batch['inputs'], data_batch['inputs'], strict=True)
+        inputs = zip(loop.clean_images, loop.attacked_images, strict=True)
         samples = zip(loop.clean_outputs, outputs, strict=True)
         for shown, said in zip(inputs, samples, strict=True):
             if self.drawn >= self.images:
@@ -78,7 +78,9 @@ class AttackVisualizationHook(Hook):
                 self.warned.add(reason)
 
     def _draw(self, runner, key: str, inputs: tuple, samples: tuple) -> None:
-        """Draw and send one picture of a pair of inputs, before and after, and of predictions."""
+        """Draw and send one picture of a pair of images, before and after, and of predictions."""
+        if runner.test_loop.attacker.files:
+            samples = tuple(_of_file(sample, inputs[0]) for sample in samples)
         clean, adversarial = (to_picture(image, runner.test_loop.channels) for image in inputs)
         pixels = int((clean != adversarial).any(2).sum())
         share = pixels / clean[..., 0].size
@@ -93,7 +95,7 @@ class AttackVisualizationHook(Hook):
         Image.fromarray(picture).save(path)
         for backend in runner.visualizer._vis_backends.values():
             if not isinstance(backend, LocalVisBackend):  # which keeps files, as pictures/ does
-                backend.add_image(f'attack_{path.stem}', picture, self.drawn)
+                backend.add_image(f'attack_{file_name(key)}', picture, self.drawn)
 
     def _enlarge(self, image: np.ndarray) -> np.ndarray:
         factor = self._factor(image)
@@ -103,7 +105,7 @@ class AttackVisualizationHook(Hook):
         return max(1, round(self.width / image.shape[1]))
 
     def _predictions(self, image: np.ndarray, shown: Tensor, sample) -> np.ndarray:
-        """The library's own drawing of the predictions, on the enlarged network input."""
+        """The library's own drawing of the predictions, on the enlarged image."""
         geometry, factor = geometry_of(sample, shown), self._factor(image)
         sample, options = copy.deepcopy(sample).cpu(), {}
         image = self._enlarge(image)
@@ -134,6 +136,15 @@ class AttackVisualizationHook(Hook):
         self.painter.set_image(image)  # which mmengine's own visualizer leaves as it is
         self.painter.add_datasample('attack', image, sample, draw_gt=False, **options)
         return self.painter.get_image()
+
+
+def _of_file(sample, image: Tensor):
+    """A copy of a sample that says that its image was never resized: predictions are of the file."""
+    size = tuple(image.shape[-2:])
+    sample = copy.deepcopy(sample)
+    sample.set_metainfo(dict(ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0),
+                             flip=False, traced_content=((0, 0), size, True)))
+    return sample
 
 
 def _painter(runner) -> Visualizer:
