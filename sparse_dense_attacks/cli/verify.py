@@ -178,8 +178,6 @@ def _budget(manifest: 'Manifest') -> Callable[['Entry', 'Tensor'], tuple[str, in
 
 def _score(folder: Path, manifest: 'Manifest', args: argparse.Namespace) -> dict[str, Any]:
     """What the library's own pipeline and evaluator say of the images."""
-    from mmengine.runner import Runner
-
     from ..results import file_digest
     from .checkpoints import guard_loading
     from .configs import read_config
@@ -199,21 +197,12 @@ def _score(folder: Path, manifest: 'Manifest', args: argparse.Namespace) -> dict
                          f'{file_digest(weights)}, expected {manifest.weights}')
     common.check_device(args.device)
     guard_loading(args.trust_weights)
-    if manifest.library != 'mmpretrain':
-        common.check_ops()
-    config = folder / 'config.py'
+    args.config = str(folder / 'config.py')
+    cfg = read_config(args.config)
     with tempfile.TemporaryDirectory() as work_dir:
-        try:
-            cfg = read_config(str(config))
-            cfg.work_dir, cfg.load_from, cfg.launcher = work_dir, weights, 'none'
-            runner = Runner.from_cfg(cfg)
-            if args.device:
-                runner.model.to(args.device)
+        cfg.work_dir, cfg.load_from, cfg.launcher = work_dir, weights, 'none'
+        with common.building(cfg, args) as runner:
             check_weights(runner.model, weights, args.trust_weights)
-        except InputError:
-            raise
-        except common.CONFIG_ERRORS as error:
-            raise common.unbuilt(str(config), error) from error
         return runner.test()
 
 

@@ -1,10 +1,8 @@
 """A run's images as a data set that the model library's own, unmodified test script scores."""
 import inspect
-import json
 import math
 import os
 import pprint
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +18,9 @@ from ..errors import InputError
 from ..results import Entry, Manifest, Record, describe, file_digest, readme, replacing_folder
 from ..victims import library_of, unwrapped
 from ..victims.base import sample_key
-from .annotations import IMAGES, TRUTH, Part, coco_subset, names_for, plain
+from .annotations import IMAGES, TRUTH, Part, names_for, plain
 from .data import members
+from .metric_files import Here, MetricFiles
 from .predictions import EVALUATORS, annotated
 from .truth import coco_content
 
@@ -36,18 +35,9 @@ _TRUTHS = ('instances', 'seg_map_path', 'gt_label')
 _KEPT = ('default_scope', 'custom_imports', 'data_preprocessor', 'model', 'model_wrapper_cfg',
          'env_cfg', 'randomness', 'default_hooks', 'custom_hooks', 'vis_backends', 'visualizer',
          'log_processor', 'tta_model', 'tta_pipeline')
-_INPUT = re.compile('file|path|prefix|root|dir')  # in names of what metrics read
-_OUTPUTS = ('outfile_prefix', 'out_file_path', 'output_dir')  # and write
 HEAD = '''"""Adversarial images and how to score them; see README.md beside this file."""
 root = r"""{{ fileDirname }}/"""
 '''
-
-
-class _Here(str):
-    """A path within the data set, which the config writes relative to its own folder."""
-
-    def __repr__(self) -> str:
-        return f'root + {str(self)!r}'
 
 
 class _Float(float):
@@ -114,7 +104,6 @@ class _Export:
         self.parts = self._parts()
         self.licences = [f"{one.get('name')} {one.get('url', '')}".strip() for part in self.parts
                          for one in (part.content or {}).get('licenses') or ()]
-        self.evaluated: dict[Path, str] = {}  # files of metrics, and what they are called here
         self.outside: list[str] = []
 
     def write(self, metrics: Mapping) -> None:
@@ -136,11 +125,10 @@ class _Export:
         ours = any(_of_us(type(module)) for module in self.model.modules())
         text = readme(manifest, self.licences, self.outside, ours)
         (self.folder / 'README.md').write_text(text, encoding='utf-8')
-        names = sorted(path.relative_to(self.folder).as_posix()
-                       for path in self.folder.rglob('*') if path.is_file())
-        for name in names:
-            if name not in {entry.file for entry in images}:
-                manifest.files[name] = file_digest(str(self.folder / name))
+        names = {path.relative_to(self.folder).as_posix()
+                 for path in self.folder.rglob('*') if path.is_file()}
+        for name in sorted(names - {entry.file for entry in images}):
+            manifest.files[name] = file_digest(str(self.folder / name))
         manifest.write(self.folder)
 
     def _parts(self) -> list[Part]:
@@ -188,11 +176,13 @@ class _Export:
     def _write_config(self, parts: list[Part], datasets: list[dict], predicted: bool) -> None:
         for cfg in datasets:
             place = Path(cfg['data_root']).relative_to(self.folder).as_posix()
-            cfg['data_root'] = _Here('' if place == '.' else f'{place}/')
+            cfg['data_root'] = Here('' if place == '.' else f'{place}/')
         evaluator = self._evaluator(parts, datasets, predicted)
         loader = {key: value for key, value in self.cfg.test_dataloader.items() if key != 'dataset'}
-        loader['dataset'] = datasets[0] if len(datasets) == 1 else dict(
-            type='ConcatDataset', datasets=datasets)
+        wrapper = self.cfg.test_dataloader.dataset
+        whole = dict(wrapper if 'datasets' in wrapper else dict(type='ConcatDataset'),
+                     datasets=datasets)
+        loader['dataset'] = datasets[0] if len(datasets) == 1 else whole
         content = {key: self.cfg[key] for key in _KEPT if self.cfg.get(key) is not None}
         content |= dict(test_dataloader=loader, test_evaluator=evaluator, test_cfg=dict(),
                         log_level='INFO', load_from=None, resume=False)
@@ -206,50 +196,11 @@ class _Export:
             evaluator = dict(EVALUATORS[self.library])
             if self.library == 'mmdet':
                 place, file = datasets[0]['data_root'], datasets[0]['ann_file']
-                evaluator['ann_file'] = _Here(place + file)
+                evaluator['ann_file'] = Here(place + file)
             return evaluator
-        places = {}
-        for part, cfg in zip(parts, datasets, strict=True):
-            if part.content is not None and not cfg['type'].endswith('.BaseDetDataset'):
-                places[Path(part.source.ann_file).resolve()] = cfg['data_root'] + cfg['ann_file']
-            maps = getattr(part.source, 'data_prefix', {}).get('seg')
-            if maps and 'seg' in cfg['data_prefix']:
-                places[Path(maps).resolve()] = cfg['data_root'] + cfg['data_prefix']['seg']
-        return self._moved(self.cfg.test_evaluator, places)
-
-    def _moved(self, value: Any, places: Mapping[Path, str], key: str = '') -> Any:
-        """An evaluator's config that finds the files it names in the data set."""
-        if isinstance(value, Mapping):
-            return {name: self._moved(one, places, name) for name, one in value.items()}
-        if isinstance(value, list | tuple):
-            return [self._moved(one, places, key) for one in value]
-        if not isinstance(value, str) or not value or not _INPUT.search(key) or key in _OUTPUTS:
-            return value
-        path = Path(value).resolve()
-        if path in places:
-            return _Here(places[path])
-        if path.is_file():
-            return _Here(self._evaluated(path))
-        if path.is_dir():
-            self.outside.append(str(path))
-            return str(path)
-        return value
-
-    def _evaluated(self, path: Path) -> str:
-        """A file that a metric reads, cut down to the images of the data set if it lists images."""
-        if path in self.evaluated:
-            return self.evaluated[path]
-        name = f'{TRUTH}/metric_{len(self.evaluated)}/{path.name}'
-        self.evaluated[path] = name
-        goal, content = self.folder / name, coco_content(str(path))
-        goal.parent.mkdir(parents=True)
-        if content is None:
-            shutil.copyfile(path, goal)
-        else:
-            names = {info.get('img_id'): name for part in self.parts
-                     for info, name in zip(part.infos, part.names, strict=True)}
-            goal.write_text(json.dumps(coco_subset(content, names)))
-        return name
+        files = MetricFiles(self.folder, parts, datasets)
+        self.outside = files.outside
+        return files.moved(self.cfg.test_evaluator)
 
     def _manifest(self, images: list[Entry], datasets: list[dict], metrics: dict,
                   predicted: bool) -> Manifest:

@@ -267,7 +267,7 @@ class AttackLoop(TestLoop):
         keys = keys_of(self.dataloader.dataset)
         records = [record for record in self.store.records.values() if record.key in keys]
         try:
-            write_dataset(self, records, metrics)
+            screen.show(f'data set for other tools in {write_dataset(self, records, metrics)}')
         except InputError as error:  # the run is finished all the same
             warn(f'no data set was written: {error}')
 

@@ -6,16 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 pytest.importorskip('mmdet', reason='the data sets are those of the libraries', exc_type=ImportError)
 
 from mmengine.dataset import BaseDataset  # noqa: E402
 from mmengine.registry import DATASETS, DefaultScope  # noqa: E402
 
+from sparse_dense_attacks.engine import export  # noqa: E402
 from sparse_dense_attacks.engine.annotations import IMAGES, Part, coco_subset, names_for  # noqa: E402
 from sparse_dense_attacks.engine.export import check_exportable  # noqa: E402
+from sparse_dense_attacks.engine.metric_files import MetricFiles  # noqa: E402
 from sparse_dense_attacks.engine.truth import coco_content  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
+from sparse_dense_attacks.models import PreActResNet  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -326,6 +330,56 @@ def test_imagenet_and_openmmlabs_own_format(tmp_path):
     (tmp_path / 'list.json').write_text(json.dumps(content))
     cfg = dict(type='mmpretrain.BaseDataset', data_root=str(tmp_path), data_prefix='val', ann_file='list.json', pipeline=CLASSIFY)
     assert labels(exported(cfg, 'mmpretrain', tmp_path / 'newer')[2]) == [1, 1, 1]
+
+
+# Evaluators and configs
+
+def test_files_of_metrics_are_found_or_come_along(tmp_path, monkeypatch):
+    """The data set's own annotation file, another one of the same images, one in another format, and a folder."""
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / 'pictures')
+    cfg = coco(tmp_path)
+    (tmp_path / 'other').mkdir()
+    content = json.loads((tmp_path / 'ann/some.json').read_text())
+    (tmp_path / 'other/some.json').write_text(json.dumps(content | dict(info='other')))
+    (tmp_path / 'ann/list.odgt').write_text('x')
+    (tmp_path / 'bbox').mkdir()  # a folder that is called like a metric
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        source = DATASETS.build(cfg)
+        infos = [source.get_data_info(row) for row in (0, 2)]
+        part = Part(source, cfg, 'mmdet', infos, ['1.png', '2.png'], tmp_path / 'new', coco_content(source.ann_file))
+        written = part.write() | dict(data_root='')
+    files = MetricFiles(tmp_path / 'new', [part], [written])
+    found = files.moved([dict(type='CocoMetric', ann_file='ann/some.json', metric=['bbox'], outfile_prefix='other'),
+                         dict(type='X', ann_file=str(tmp_path / 'other/some.json'), seg_prefix='other'),
+                         dict(type='Y', ann_file='ann/list.odgt', again='ann/list.odgt', metric='bbox',
+                              list_file='ann/list.odgt')])
+    assert found[0] == dict(type='CocoMetric', ann_file='annotations/some.json', metric=['bbox'], outfile_prefix='other')
+    assert repr(found[0]['ann_file']) == "root + 'annotations/some.json'"
+    other = json.loads((tmp_path / 'new' / found[1]['ann_file']).read_text())
+    assert [one['id'] for one in other['images']] == [10, 12] and other['info'] == 'other'
+    assert found[1]['seg_prefix'] == str(tmp_path / 'other') and files.outside == [str(tmp_path / 'other')]
+    assert (tmp_path / 'new' / found[2]['ann_file']).read_text() == 'x' and found[2]['list_file'] == found[2]['ann_file']
+    assert found[2]['again'] == 'ann/list.odgt' and found[2]['metric'] == 'bbox'
+
+
+def test_what_is_ours_stays_out_of_the_config():
+    content = dict(custom_imports=dict(imports=['sparse_dense_attacks.demo.dataset', 'theirs'], allow_failed_imports=False),
+                   custom_hooks=[dict(type='AttackHook', attack=1), dict(type='EMAHook')],
+                   default_hooks=dict(a=dict(type='AttackVisualizationHook'), b=dict(type='IterTimerHook')))
+    assert export._without_us(content, nn.Linear(1, 1)) == dict(
+        custom_imports=dict(imports=['theirs'], allow_failed_imports=False), custom_hooks=[dict(type='EMAHook')],
+        default_hooks=dict(b=dict(type='IterTimerHook')))
+    assert export._without_us(dict(custom_imports=dict(imports='sparse_dense_attacks')), nn.Linear(1, 1)) == {}
+    assert export._without_us({}, PreActResNet()) == dict(custom_imports=dict(imports=['sparse_dense_attacks']))
+
+
+def test_values_are_written_as_python():
+    value = dict(a=float('inf'), b=(1, [Path('x')]), c=nn.Linear, d=None, e='{0}', f=True)
+    written = repr(export._literal(value))
+    assert eval(written) == dict(a=float('inf'), b=(1, ['x']), c='torch.nn.modules.linear.Linear', d=None, e='{0}', f=True)
+    with pytest.raises(InputError, match='the config holds a object'):
+        export._literal([object()])
 
 
 # Refused
