@@ -5,7 +5,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,7 @@ from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
 from .attacker import DISAGREES, Perturbed, attacker_for
 from .data import check_keys, keys_of, tolerant
+from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
 from .pictures import channel_order, from_picture, to_picture
@@ -87,6 +88,8 @@ class AttackLoop(TestLoop):
         dataset = self.dataloader.dataset
         self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
         check_keys(dataset)
+        if threat.grid == 'original':
+            check_exportable(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         # mmcv loads files as BGR, whatever comes after
         self.channels = ('bgr' if self.attacker.files
@@ -131,6 +134,7 @@ class AttackLoop(TestLoop):
                     self.run_iter(idx, data_batch)
                 advance(len(data_batch['inputs']) + len(unreadable))
         metrics = self._evaluate()
+        self._export(metrics)
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
@@ -194,6 +198,14 @@ class AttackLoop(TestLoop):
         copies = copy.deepcopy(data_batch['data_samples'])
         return self._predict(dict(data_batch, data_samples=copies))
 
+    @torch.no_grad()
+    def clean_predictions(self) -> Iterator:
+        """What the model says of each readable image of the data set."""
+        for data_batch in self.dataloader:
+            data_batch.pop('unreadable', None)
+            if len(data_batch['inputs']):
+                yield from self._predict_clean(data_batch)
+
     def _look(self, data_batch: dict, outputs: list, images: int = ENOUGH) -> None:
         """Look at the first images; says once if the model finds nothing in them."""
         if len(self.looks) >= images:
@@ -247,6 +259,17 @@ class AttackLoop(TestLoop):
             paths = [self.store.work_dir / self.store.records[key].file for key in keys]
             inputs = [files.stored(*pair) for pair in zip(samples, paths, strict=True)]
         return dict(data_batch, inputs=inputs, data_samples=samples)
+
+    def _export(self, metrics: dict) -> None:
+        """Leave a data set that others can score, where the images are on the files' own grid."""
+        if self.attacker.threat.grid != 'original' or not is_main_process():
+            return
+        keys = keys_of(self.dataloader.dataset)
+        records = [record for record in self.store.records.values() if record.key in keys]
+        try:
+            screen.show(f'data set for other tools in {write_dataset(self, records, metrics)}')
+        except InputError as error:  # the run is finished all the same
+            warn(f'no data set was written: {error}')
 
     def _evaluate(self) -> dict:
         """Metrics before and after, and the attack's own, over the images that could be read."""

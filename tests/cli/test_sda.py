@@ -52,7 +52,8 @@ def test_the_version_is_that_of_the_distribution():
     assert f'version = "{sparse_dense_attacks.__version__}"\n' in (ROOT / 'pyproject.toml').read_text()
 
 
-@pytest.mark.parametrize(('name', 'hint'), [('atack', "did you mean 'attack'?"), ('zzz', 'valid: attack, doctor, report, train')])
+@pytest.mark.parametrize(('name', 'hint'), [('atack', "did you mean 'attack'?"),
+                                            ('zzz', 'valid: attack, doctor, report, train, verify')])
 def test_an_unknown_command_is_one_line(name, hint, capsys):
     assert cli.main([name]) == 2
     assert capsys.readouterr().err == f"error: sda has no command '{name}': {hint}\n"
