@@ -3,6 +3,7 @@ from .active import Active
 from .aslo import ASLO, ASLOAddOn
 from .base import Attack, BudgetAttack, MinimumAttack, cascade, judge
 from .budget_search import BudgetSearch
+from .descent import Descent
 from .foreign_attack import ForeignAttack
 from .gse import GSE
 from .pgd0 import PGD0
@@ -18,6 +19,6 @@ from .wi_fgsm import WIFGSM
 
 __all__ = [
     'ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Active', 'Attack', 'BudgetAttack',
-    'BudgetSearch', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack',
+    'BudgetSearch', 'Descent', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack',
     'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'cascade', 'judge',
 ]
