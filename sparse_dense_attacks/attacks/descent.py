@@ -103,6 +103,7 @@ class Descent(MinimumAttack):
         found = self.first.run(objective, rng)
         s = self._start(objective, found.detach())
         s.left = (self.steps - (objective.forwards - before)).clamp(min=1)
+        s.keep(~objective.failed.cpu())
         grid_rng = rng if self.unit == 'element' else rng.on_grid(self.kernel.grid)
         size = best.shape[2:]
 

@@ -155,7 +155,7 @@ def test_seed_decides_the_result(spec):
     attack, judge = make_attack(spec, steps=2, early_stop=False), stubborn()
     first = attack(judge, seed=0)
     assert_same(attack(judge, seed=0), first)
-    if spec[0] not in DETERMINISTIC:
+    if spec[0] not in (*DETERMINISTIC, 'Descent'):  # that has nothing to vary until it has a success
         least = 1 if spec[0] in ('ASLOAddOn', 'WIFGSM') else 6  # these return images they do not break untouched
         assert (attack(judge, seed=1).images != first.images).flatten(1).any(1).sum() >= least
 

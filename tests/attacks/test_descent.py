@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparse_dense_attacks import Descent, InputError, SigmaZero, SparsePGD, Targeted, attack
+from sparse_dense_attacks import ASLOAddOn, Descent, InputError, SigmaZero, SparsePGD, Targeted, attack
 from sparse_dense_attacks.attacks import ImageRNG
 from sparse_dense_attacks.groups import Column, Patch, Row
 from sparse_dense_attacks.objectives import MeteredObjective
@@ -213,6 +213,17 @@ def test_cost_counts_what_the_base_spends():
     assert (early.forwards[early.l0_elements > 1] == 41).all(), 'where the base stops early more steps are left'
     late = Descent(steps=5, base=SigmaZero(steps=20))(judge)
     assert (late.forwards == 22).all(), 'one step is always left'
+
+
+def test_seed_and_key_decide_the_result_and_nothing_else():
+    judge, attack_ = objective(Net(gain=0.4), pictures(6, 3, 12, 12, seed=3)), Descent(steps=60)
+    first, again, other = attack_(judge, seed=0), attack_(judge, seed=0), attack_(judge, seed=1)
+    assert torch.equal(first.images, again.images) and not torch.equal(first.images, other.images)
+
+
+def test_the_add_on_takes_it_as_a_base():
+    result = ASLOAddOn(Descent(steps=60))(hard(6))
+    assert result.success.any() and (result.forwards > 61).any(), 'it prunes what the descent leaves'
 
 
 def test_targets_are_reached():
