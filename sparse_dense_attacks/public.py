@@ -16,6 +16,7 @@ from .attacks import (
     Descent,
     ForeignAttack,
     RandomPixels,
+    ScreenedCorners,
     SigmaZero,
     SparseAutoAttack,
     SparsePGD,
@@ -43,6 +44,6 @@ if importlib.util.find_spec('mmengine'):
 
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
            'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent',
-           'DetectorLoss', 'Fabricate', 'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels', 'SigmaZero',
+           'DetectorLoss', 'Fabricate', 'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels', 'ScreenedCorners', 'SigmaZero',
            'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted',
            'TargetedPixels', 'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

@@ -349,8 +349,8 @@ def test_one_bad_image_is_failed_and_untouched_and_the_others_do_not_notice(spec
     healthy = stubborn()
     attack = make_attack(spec)
     expected = attack(healthy)
-    if kind.startswith('grad') and not expected.backwards.any():
-        kind = 'loss nan'  # an attack without gradients
+    if kind.startswith('grad') and expected.backwards[2] < max(after, 1):
+        kind = 'loss nan'  # an attack without gradients, or without one that late
     with pytest.warns(RuntimeWarning, match=r'1 of 7 images: loss or gradient is not finite.* \(2\)'):
         result = attack(Untargeted().objective(Sick(healthy.scene, 2, kind, after)))
     assert result.failed.tolist() == [b == 2 for b in range(7)]

@@ -14,6 +14,7 @@ from sparse_dense_attacks import (
     Descent,
     ForeignAttack,
     RandomPixels,
+    ScreenedCorners,
     SigmaZero,
     SparseAutoAttack,
     SparsePGD,
@@ -23,7 +24,8 @@ from sparse_dense_attacks import (
 )
 from sparse_dense_attacks.groups import Kernel, Patch, Pixel
 
-PIXELS_ONLY = ('SparsePGD', 'SparsePGD unprojected', 'PGD0', 'RandomPixels')
+PIXELS_ONLY = ('SparsePGD', 'SparsePGD unprojected', 'PGD0', 'RandomPixels',
+               'ScreenedCorners')
 
 
 def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = True,
@@ -32,7 +34,8 @@ def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = Tr
 
     Args:
         k: a count, or a share of the region.
-        steps: iterations of the attacks along gradients, and draws of random pixels.
+        steps: iterations of the attacks along gradients, half the forwards of ScreenedCorners, and
+            draws of random pixels.
         queries: of Sparse-RS.
         early_stop: whether an attack stops at an image's first success.
         kernel: the groups; single pixels by default.
@@ -45,6 +48,7 @@ def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = Tr
         'SparsePGD unprojected': SparsePGD(**budget, gradient='unprojected'),
         'StructuredSparsePGD': StructuredSparsePGD(**budget, kernel=kernel),
         'SwapPGD': SwapPGD(**budget, kernel=kernel),
+        'ScreenedCorners': ScreenedCorners(**stop, steps=2 * steps),
         'SparseRS': SparseRS(**stop, steps=queries, kernel=kernel),
         'SparseAutoAttack': SparseAutoAttack(**budget, queries=queries, kernel=kernel),
         'PGD0': PGD0(**budget),
