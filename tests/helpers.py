@@ -48,7 +48,7 @@ SPECIAL = {  # what makes the others small, and structured attacks comparable
 }
 EVERY_ATTACK = [(name, SPECIAL.get(name, {})) for name in ATTACKS]
 EVERY_ATTACK += [('SparsePGD', dict(gradient=g)) for g in ('unprojected', 'ensemble')]
-DETERMINISTIC = ('ASLO', 'GSE', 'SigmaZero')
+DETERMINISTIC = ('ASLO', 'GSE', 'ScreenedCorners', 'SigmaZero')
 BUDGET_ATTACKS = [(name, options) for name, options in EVERY_ATTACK if issubclass(ATTACKS.get(name), BudgetAttack)]
 
 

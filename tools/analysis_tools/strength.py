@@ -55,7 +55,8 @@ def _common(command: argparse.ArgumentParser, batch_size: int, queries: int) -> 
 
 def suite(steps: int, queries: int) -> dict[str, Attack]:
     """What ``cifar10`` measures, by the names its table shows."""
-    attacks = pick(minimum_suite('cifar10', steps), 'SigmaZero', 'SigmaZero pixel', 'ASLO',
+    attacks = pick(minimum_suite('cifar10', steps), 'SigmaZero', 'SigmaZero pixel', 'Descent',
+                   'Descent pixel', 'ASLO',
                    'ASLO no threshold', 'WIFGSM', "WIFGSM l0='none'", 'GSE')
     for k in BUDGETS:
         attacks |= _with_budget(budget_suite(k, steps, queries), k)
@@ -69,7 +70,8 @@ def suite(steps: int, queries: int) -> dict[str, Attack]:
 def detector_suite(steps: int, queries: int, k: int) -> dict[str, Attack]:
     """What ``detector`` measures: the minimum question in pixels, and the budget question."""
     budget = budget_suite(k, steps, queries)
-    attacks = pick(minimum_suite('detector', steps), 'SigmaZero pixel', 'SigmaZero', 'ASLO pixel',
+    attacks = pick(minimum_suite('detector', steps), 'SigmaZero pixel', 'SigmaZero',
+                   'Descent pixel', 'ASLO pixel',
                    'GSE', 'WIFGSM')
     attacks |= search_suite(pick(budget, 'SparsePGD'), searches=6) | _with_budget(budget, k)
     return attacks | _of_groups(5, steps, queries, {
