@@ -117,7 +117,7 @@ def test_float_images_are_followed_without_rounding(tmp_path):
     path = photo(tmp_path)
     expected = pipeline.shown(path)
     assert expected.is_floating_point() and (expected != expected.round()).any()
-    assert (mapped(pipeline, path) - expected).abs().max() <= 0.3
+    assert (mapped(pipeline, path) - expected).abs().max() <= 0.01
 
 
 @pytest.mark.parametrize(('library', 'step', 'said'), [
