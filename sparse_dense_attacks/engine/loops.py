@@ -327,10 +327,12 @@ class AttackValLoop(ValLoop):
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
+        self.measures: list[dict] = []
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
         dataset = self.dataloader.dataset
         metrics, failed = self.scores.evaluate(dataset, keys_of(dataset))
+        metrics |= _disagreements(self.measures)
         _warn_of_failures(failed)
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
@@ -339,7 +341,9 @@ class AttackValLoop(ValLoop):
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
-        adversarial = self.attacker.perturb(data_batch).batch
+        perturbed = self.attacker.perturb(data_batch)
+        self.measures += perturbed.measures
+        adversarial = perturbed.batch
         copies = copy.deepcopy(data_batch['data_samples'])
         outputs = self.runner.model.val_step(dict(data_batch, data_samples=copies))
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
@@ -406,8 +410,7 @@ def summarize(records: list[Record]) -> dict:
         metrics[f'attack/{name}_mean'] = mean(counts)
     for name in ('forwards', 'backwards', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
-    if differ := [r.measures[DISAGREES] for r in attacked if DISAGREES in r.measures]:
-        metrics['attack/geometry_disagreements'] = sum(differ)
+    metrics |= _disagreements([r.measures for r in attacked])
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)
@@ -415,6 +418,12 @@ def summarize(records: list[Record]) -> dict:
     metrics['attack/images_too_small'] = [r.key for r in attacked if r.too_small]
     metrics['attack/images_skipped'] = {r.key: r.note for r in records if r.skipped}
     return metrics
+
+
+def _disagreements(measures: list[dict]) -> dict[str, int]:
+    """How often a test pipeline and its copy differed on success, where files were attacked."""
+    differ = [one[DISAGREES] for one in measures if DISAGREES in one]
+    return {'attack/geometry_disagreements': sum(differ)} if differ else {}
 
 
 def _print_table(metrics: dict, work_dir) -> None:
