@@ -124,7 +124,7 @@ def test_the_same_run_writes_the_same_bytes_also_when_it_is_resumed(run, tmp_pat
     assert first_time == {name: (again / name).read_bytes() for name in names}
     assert not [*again.glob('.*.part')]
 
-    with (again / 'dataset/README.md').open('a') as file:
+    with (again / 'dataset' / 'README.md').open('a') as file:
         file.write('x')
     assert attacked('spgd_resnet18', again, '--limit', '2', '--resume', **options) == 0
     assert len(content(again / 'dataset')['images']) == 2, 'the images that were scored, and no others'
