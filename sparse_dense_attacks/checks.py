@@ -191,8 +191,8 @@ def class_index(wanted: int | str, names, count: int | None, who: str) -> int:
 
 def check_task(goal, task: str) -> None:
     """Refuse a goal of another task than the model's, and name those that fit."""
-    if goal.task != task:
-        fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == task)
+    if goal.task not in (task, 'any'):
+        fitting = ', '.join(name for name in GOALS if GOALS.get(name).task in (task, 'any'))
         raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does '
                          f'{task}: set goal to one of {fitting}')
 

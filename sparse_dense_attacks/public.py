@@ -28,6 +28,8 @@ from .errors import InputError
 from .objectives import (
     DetectorLoss,
     Fabricate,
+    FeatureDispersion,
+    FeatureDistance,
     Mislabel,
     Targeted,
     TargetedPixels,
@@ -43,7 +45,8 @@ if importlib.util.find_spec('mmengine'):
     from . import engine  # noqa: F401  registers hooks and loops
 
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
-           'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent',
-           'DetectorLoss', 'Fabricate', 'ForeignAttack', 'InputError', 'Mislabel', 'RandomPixels', 'ScreenedCorners', 'SigmaZero',
-           'SparseAutoAttack', 'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted',
-           'TargetedPixels', 'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']
+           'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent', 'DetectorLoss', 'Fabricate',
+           'FeatureDispersion', 'FeatureDistance', 'ForeignAttack', 'InputError', 'Mislabel',
+           'RandomPixels', 'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD',
+           'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted', 'TargetedPixels',
+           'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

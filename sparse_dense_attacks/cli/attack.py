@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import compat
+from ..checks import check_task
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from ..engine import Attacker
 
-__all__ = ['attack_from_command_line', 'main', 'opened', 'prepare']
+__all__ = ['arguments', 'attack_from_command_line', 'attack_runner', 'build', 'main', 'opened',
+           'prepare', 'settle']
 
 # Fields of the threat model that configs had at top level before there was one.
 _OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')
@@ -68,39 +70,31 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     Raises:
         InputError: whatever the user can mend.
     """
-    args = _parser().parse_args(argv)
+    args = arguments(argv)
 
-
-    from ..engine.photos import use_photos
-    from ..results import describe, file_digest, versions
-    from ..threat_model import ThreatModel
     from .checkpoints import guard_loading
-    from .configs import read_config, unset_variables
-    from .weights import check_weights, find_weights
+    from .configs import read_config
 
     guard_loading(args.trust_weights)
-    cfg = read_config(args.config)
+    return attack_runner(read_config(args.config), args)
+
+
+def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
+    """The runner of a config that has been read; what the ``args`` say is written into it.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    from ..results import describe, file_digest, versions
+    from ..threat_model import ThreatModel
+    from .configs import unset_variables
+
     unset = unset_variables(cfg)
     attack, goal = _attack_and_goal(cfg, args)
     given = cfg.to_dict()
     older = {name: given[name] for name in _OLDER if name in given}
     threat = ThreatModel.build(given.get('threat'), older, args.config)
-    for key in ('model', 'test_dataloader', *(() if args.images else ('test_evaluator',))):
-        if cfg.get(key) is None:
-            raise InputError(f"{args.config} has no '{key}': take it from the model's own test "
-                             'config (_base_ = [...])')
-    if args.images:
-        say(use_photos(cfg, args.images))
-    if args.limit is not None:
-        _cut(cfg.test_dataloader.dataset, args.limit)
-    check_device(args.device)
-
-    weights = (find_weights(args.checkpoint) if args.checkpoint else
-               find_weights(_own_weights(cfg, args), cfg.filename, unset))
-    # The config of a resumed training resumes; what our runs resume is another thing.
-    cfg.load_from, cfg.resume = weights, False
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    weights = settle(cfg, args, unset)
     victim = cfg.pop('victim', None)
     pictures = cfg.pop('pictures', 8)
     dataset = cfg.test_dataloader.dataset.to_dict()
@@ -121,10 +115,57 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info,
                         check=(args.limit or 8) if args.check else 0)
+    return build(cfg, args, weights, unset)
+
+
+def settle(cfg: 'Config', args: argparse.Namespace, unset: str) -> str | None:
+    """Write images, weights, launcher and work dir of the arguments into a config.
+
+    Returns:
+        The weights, None for random ones.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    from ..engine.photos import use_photos
+    from .weights import find_weights
+
+    for key in ('model', 'test_dataloader', *(() if args.images else ('test_evaluator',))):
+        if cfg.get(key) is None:
+            raise InputError(f"{args.config} has no '{key}': take it from the model's own test "
+                             'config (_base_ = [...])')
+    if args.images:
+        say(use_photos(cfg, args.images))
+    if args.limit is not None:
+        _cut(cfg.test_dataloader.dataset, args.limit)
+    check_device(args.device)
+
+    weights = (find_weights(args.checkpoint) if args.checkpoint else
+               find_weights(_own_weights(cfg, args), cfg.filename, unset))
+    # The config of a resumed training resumes; what our runs resume is another thing.
+    cfg.load_from, cfg.resume = weights, False
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    return weights
+
+
+def build(cfg: 'Config', args: argparse.Namespace, weights: str | None, unset: str) -> 'Runner':
+    """The runner of a finished config.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    from .weights import check_weights
+
     with building(cfg, args, unset) as runner:
         check_weights(runner.model, weights, args.trust_weights)
         _ = runner.test_loop  # built here, so that a wrong data set is reported as such
     return runner
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of ``sda attack``."""
+    return _parser().parse_args(argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,10 +203,8 @@ def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]
                              f'{key} = {example}; or give --{key} NAME')
     given = cfg.to_dict()
     attack, goal = ATTACKS.build(given['attack']), GOALS.build(given['goal'])
-    if task not in (None, goal.task):
-        fitting = ', '.join(name for name in GOALS if GOALS.get(name).task == task)
-        raise InputError(f'{type(goal).__name__} is a goal of {goal.task}, but the model does '
-                         f'{task}: {fitting}')
+    if task is not None:
+        check_task(goal, task)
     return attack, goal
 
 

@@ -1,9 +1,11 @@
-"""Single objects of the synthetic scenes as an ordinary mmpretrain dataset, written to disk on first use."""
+"""Single objects of the synthetic scenes as ordinary mmpretrain datasets, written to disk on first use."""
 
 import json
 from pathlib import Path
 
-from mmengine.registry import DATASETS
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import DATASETS, TRANSFORMS
 from mmpretrain.datasets import BaseDataset
 from PIL import Image
 
@@ -37,6 +39,53 @@ class DemoCrops(BaseDataset):
             data_prefix=f'crops/{split}',
             **kwargs,
         )
+
+
+@DATASETS.register_module()
+class DemoLargest(BaseDataset):
+    """The files of `DemoScenes`, each with the class of its largest object and, as `crop`, the square around it.
+
+    So a classifier of single objects looks at the same files as detectors and segmenters, through `CropObject`.
+    Registered in mmengine's root registry, so `type='DemoLargest'` is found from every scope.
+
+    Args:
+        split (str): Name of the set on disk; a set of the same name with another seed or count is replaced.
+        count (int): Number of scenes.
+        seed (int): Series of scenes; different seeds share no scene.
+        data_root (str): Folder of all splits. Defaults to 'data/demo_scenes/'.
+        **kwargs: The other arguments of mmpretrain's `BaseDataset`, such as `pipeline` and `test_mode`.
+    """
+
+    METAINFO = dict(classes=CLASSES)
+
+    def __init__(self, *, split: str, count: int, seed: int, data_root: str = 'data/demo_scenes/', **kwargs):
+        self.scenes = write_coco(data_root, split, count, seed)
+        super().__init__(ann_file='', data_root=data_root, data_prefix=split, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        scenes, largest = json.loads(self.scenes.read_text()), dict[int, dict]()
+        for one in scenes['annotations']:
+            if one['image_id'] not in largest or one['area'] > largest[one['image_id']]['area']:
+                largest[one['image_id']] = one
+        return [
+            dict(
+                img_path=str(Path(self.img_prefix, scene['file_name'])),
+                gt_label=largest[scene['id']]['category_id'] - 1,
+                crop=[round(edge) for edge in window(largest[scene['id']]['bbox'], (scene['width'], scene['height']))],
+            )
+            for scene in scenes['images']
+        ]
+
+
+@TRANSFORMS.register_module()
+class CropObject(BaseTransform):
+    """Cut out the rectangle `crop`, x1 y1 x2 y2 in whole pixels, that the dataset gives for each image."""
+
+    def transform(self, results: dict) -> dict:
+        left, top, right, bottom = results['crop']
+        results['img'] = np.ascontiguousarray(results['img'][top:bottom, left:right])
+        results['img_shape'] = results['img'].shape[:2]
+        return results
 
 
 def write_crops(root: str | Path, split: str, count: int, seed: int) -> Path:

@@ -12,9 +12,10 @@ from .hooks import AdversarialTrainingHook, AttackHook, AttackVisualizationHook,
 from .loops import AttackLoop, AttackValLoop
 from .packaged_configs import configs_folder
 from .photos import PhotoFolder
+from .transfer import TransferLoop
 
 __all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop',
            'AttackVisualizationHook', 'Attacker', 'Perturbed', 'PhotoFolder', 'Record',
-           'ResultStore', 'ValidationCurveHook', 'Where', 'configs_folder']
+           'ResultStore', 'TransferLoop', 'ValidationCurveHook', 'Where', 'configs_folder']
 
 MODELS.register_module(module=PreActResNet)

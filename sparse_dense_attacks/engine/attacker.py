@@ -24,7 +24,7 @@ from .data import victim_options
 from .files import FileGrid, Opened
 from .truth import check_truth
 
-__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'attacker_for', 'with_inputs']
+__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'with_inputs']
 
 # Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
 DISAGREES = 'geometry_disagrees'
@@ -50,7 +50,7 @@ class Perturbed:
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A batch opened for attack.
 
     Attributes:
@@ -123,33 +123,35 @@ class Attacker:
         levels), and results must not depend on the batch.
         """
         with gradients(self.victim.model), self.victim.session():
-            task = self._open(data_batch, region)
-            keys, result = task.objective.keys, self._run(task.objective)
+            task = self.open(data_batch, region)
+            keys, result = task.objective.keys, self.run(task.objective)
             for row in result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 else ():
                 one = {name: [values[row]] for name, values in data_batch.items()}
                 h, w = (task.opened.maps[row].source if task.opened
                         else data_batch['inputs'][row].shape[-2:])
                 cut = None if region is None else region[row:row + 1, :, :h, :w]
-                alone = self._run(self._open(one, cut).objective)
+                alone = self.run(self.open(one, cut).objective)
                 result = result.with_row(row, alone)
             if task.opened is None:
                 batch = with_inputs(data_batch, result.images)
                 return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
                                  [{}] * len(keys))
-            return self._judged(data_batch, task, task.opened, result)
+            return self.judged(data_batch, task, task.opened, result)
 
-    def _open(self, data_batch: dict, region: Tensor | None) -> _Task:
+    def open(self, data_batch: dict, region: Tensor | None = None) -> Task:
+        """What :meth:`perturb` attacks; call within the victim's session."""
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
             scene = scene.restricted(self.threat.where(scene)).restricted(region)
             objective = self.goal.objective(scene)
-            return _Task(objective, objective, None)
+            return Task(objective, objective, None)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
         inner = self.goal.objective(scene)
-        return _Task(OnFiles(inner, opened.images, places.region, opened.maps), inner, opened)
+        return Task(OnFiles(inner, opened.images, places.region, opened.maps), inner, opened)
 
-    def _run(self, objective: Objective) -> AttackResult:
+    def run(self, objective: Objective) -> AttackResult:
+        """The attack on an objective, under the threat model."""
         threat = self.threat
         if threat.rechecks == 1 and not self.asked:
             self.asked.append(True)
@@ -157,8 +159,8 @@ class Attacker:
         return self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
                            threat.rechecks)
 
-    def _judged(self, data_batch: dict, task: _Task, opened: Opened,
-                result: AttackResult) -> Perturbed:
+    def judged(self, data_batch: dict, task: Task, opened: Opened,
+               result: AttackResult) -> Perturbed:
         """What the stock pipeline, and the model behind it, say of attacked files."""
         assert self.files is not None
         pictures = [(image[:, :one.shape[1], :one.shape[2]] * 255).round().to('cpu', torch.uint8)

@@ -106,7 +106,7 @@ class FileGrid:
             image = pipeline.load(path)
             self._check_png(pipeline, path, image)
             one = torch.from_numpy(image).permute(2, 0, 1).contiguous()
-            plan = pipeline.geometry(tuple(image.shape[:2]))
+            plan = pipeline.geometry(tuple(image.shape[:2]), sample.metainfo)
             self._check_copy(plan, one.to(device), shown.to(device), path)
             pixels.append(one)
             maps.append(plan)
@@ -128,7 +128,7 @@ class FileGrid:
 
     def stored(self, sample, path: Path) -> Tensor:
         """What the stock pipeline makes of an image file in place of the sample's own."""
-        return self._pipeline(sample).shown(str(path))
+        return self._pipeline(sample).shown(str(path), sample.metainfo)
 
     def pixels(self, sample) -> Tensor:
         """The pixels of a sample's own file, (3, h, w) uint8."""

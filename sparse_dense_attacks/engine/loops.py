@@ -30,7 +30,7 @@ from .scores import Scores, apart
 from .truth import check_files, check_metrics
 from .warn import warn
 
-__all__ = ['AttackLoop', 'AttackValLoop', 'summarize']
+__all__ = ['AttackLoop', 'AttackValLoop', 'grid_of_file', 'summarize']
 
 # Shares of broken objects or pixels at which success is reported.
 THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
@@ -235,7 +235,7 @@ class AttackLoop(TestLoop):
             record = Record.of(key, perturbed.result, row, perturbed.measures[row])
             if not self.attacker.attack.structured:
                 record = replace(record, groups=None)
-            grid = _own_grid(image) if self.attacker.files else _grid(sample, image)
+            grid = grid_of_file(image) if self.attacker.files else _grid(sample, image)
             self.store.add(record, to_picture(image, self.channels), grid)
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
@@ -365,8 +365,8 @@ def _grid(sample, image: torch.Tensor) -> dict[str, str]:
                                      input=geometry.input, resized=geometry.resized)))
 
 
-def _own_grid(image: torch.Tensor) -> dict[str, str]:
-    """The same of a PNG whose pixels are those of the file."""
+def grid_of_file(image: torch.Tensor) -> dict[str, str]:
+    """The text of a PNG whose pixels are those of the file (C, h, w)."""
     size = tuple(image.shape[-2:])
     return dict(grid=json.dumps(dict(original=size, content=size, input=size, resized=True)))
 

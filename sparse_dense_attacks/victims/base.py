@@ -12,6 +12,7 @@ from ..checks import check_choice, check_names, shown
 from ..errors import InputError
 from .context import evaluating
 from .geometry import Geometry, geometry_of
+from .layers import layer_output
 from .pipeline import FileGeometry
 
 __all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'geometry_of', 'sample_key',
@@ -30,7 +31,10 @@ class Scene(Protocol):
       (b, K, H', W');
     - detection: ``truth``, ``unjudged``, ``candidates(x, rows, rivals)`` and ``losses(x, rows)``.
 
+    Of every task it shows the ``features(x, rows, layer)`` of an inner layer.
+
     Attributes:
+        model: the victim's.
         images: (B, C, H, W) float in [0, 1], the loader's channel order, padded right and bottom.
         region: (B, 1, H, W) bool, pixels that may change; False at padding and letterbox.
         keys: sample ids.
@@ -38,6 +42,7 @@ class Scene(Protocol):
         num_classes: how many classes the model knows, None if unknown.
         classes: their names, None if unknown.
     """
+    model: nn.Module
     images: Tensor
     region: Tensor
     keys: Sequence
@@ -84,6 +89,28 @@ class Scene(Protocol):
         """
         raise InputError("images of this task have no outlined objects, so where cannot be "
                          "'inside' or 'outside'; give a folder of masks")
+
+    def features(self, x: Tensor, rows: Tensor, layer: str) -> Sequence[Tensor]:
+        """What an inner layer of the model makes of candidates ``x`` (b, C, H, W) of ``rows``.
+
+        Args:
+            layer: dotted name of the module, see
+                :func:`~sparse_dense_attacks.victims.layers.layer_output`.
+
+        Returns:
+            One map for each candidate: (b, ...), or a list of b where the images differ in size.
+
+        Raises:
+            InputError: no such layer, one that is not reached, or whose output is no features.
+        """
+        def look(part: Tensor, which: Tensor) -> Tensor:
+            return layer_output(self.model, layer, lambda: self.show(part, which), len(part))
+
+        return by_size(self.geometry, x, rows, look)
+
+    def show(self, x: Tensor, rows: Tensor) -> Any:
+        """Let the model look at candidates of one size, at least as far as its features."""
+        raise InputError(f'{type(self).__name__} has no inner layers to look at')
 
     def ignored(self) -> Tensor:
         """(B, 1, H, W) bool, pixels that are neither object nor background.

@@ -316,6 +316,10 @@ class DetectionScene(Scene):
                         found += decode(self.model, self.model.extract_feat(inputs), samples)
         return torch.stack(losses), _pad(*zip(*found, strict=True)) if found else None
 
+    def show(self, x: Tensor, rows: Tensor) -> Any:
+        inputs, _ = self._network_input(x, rows)
+        return self.model.extract_feat(inputs)
+
     def _no_candidates(self) -> InputError:
         head = getattr(self.model, 'bbox_head', None) or getattr(self.model, 'roi_head', None)
         return InputError(f'{type(self.model).__name__} with head {type(head).__name__} has no '

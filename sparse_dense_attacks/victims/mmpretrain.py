@@ -26,6 +26,9 @@ class MMPretrainScene(ClassificationScene):
         found = by_size(self.geometry, x, rows, self._scores)
         return found if isinstance(found, Tensor) else torch.stack(found)
 
+    def show(self, x: Tensor, rows: Tensor) -> Tensor:
+        return self._scores(x, rows)
+
     def _scores(self, x: Tensor, rows: Tensor) -> Tensor:
         """(n, K) for candidates of one size."""
         model: Any = self.model

@@ -6,7 +6,7 @@ inference, its own way back to the original size. See README.md beside this file
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -187,12 +187,20 @@ class SegmentationScene(Scene):
         return torch.stack([F.pad(part, (0, w - part.shape[2], 0, h - part.shape[1]))
                             for part in found])
 
-    def _predict(self, x: Tensor, rows: Tensor) -> list[Tensor]:
-        """Logits (K, h', w') of candidates of one size, as ``model.predict`` finds them."""
-        # new ones: the model writes into them
+    def show(self, x: Tensor, rows: Tensor) -> Any:
+        """The whole image at once, also where the model predicts in a sliding window."""
+        return self.model.extract_feat(self._network_input(x, rows)['inputs'])
+
+    def _network_input(self, x: Tensor, rows: Tensor) -> dict:
+        """The model's own preprocessing of candidates of one size, inside the graph."""
+        # new samples: the model writes into them
         samples = [SegDataSample(metainfo=self.metas[row]) for row in rows.tolist()]
         data = dict(inputs=x * 255, data_samples=samples)
-        data = self.model.data_preprocessor(data, training=False)
+        return self.model.data_preprocessor(data, training=False)
+
+    def _predict(self, x: Tensor, rows: Tensor) -> list[Tensor]:
+        """Logits (K, h', w') of candidates of one size, as ``model.predict`` finds them."""
+        data = self._network_input(x, rows)
         metas = [sample.metainfo for sample in data['data_samples']]
         logits = self.model.inference(data['inputs'], metas)
         if self.threshold is not None:

@@ -5,9 +5,10 @@ of an image they are asked themselves; how they resample it is in :mod:`..ops.re
 model library.
 """
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .geometry import Geometry, own_draws
 __all__ = ['INSTEAD', 'FileGeometry', 'FilePipeline', 'Resized', 'Window']
 
 Size = tuple[int, int]
+NOTHING: Mapping = MappingProxyType({})
 INSTEAD = "use threat.grid='input', which attacks the pixels of the network input"
 
 
@@ -246,7 +248,8 @@ class FilePipeline:
                 raise InputError(f'threat.grid: the transform {name} of the test pipeline cannot '
                                  f'be reproduced differentiably; {INSTEAD}')
             KNOWN[name].check(step)
-        self._known: dict[Size, FileGeometry] = {}
+        self.reads = [SAID[name] for name in names if name in SAID]
+        self._known: dict[tuple, FileGeometry] = {}
 
     def load(self, path: str | None) -> np.ndarray:
         """The pixels of an image file as the pipeline's loader gives them, (h, w, 3) uint8.
@@ -271,24 +274,50 @@ class FilePipeline:
     def _is_whole(image: np.ndarray) -> bool:
         return bool((image == image.round()).all() and image.min() >= 0 and image.max() <= 255)
 
-    def shown(self, path: str) -> Tensor:
-        """What the stock transforms make of an image file, (C, height, width)."""
-        results: Any = dict(img_path=path, seg_fields=[], reduce_zero_label=False)
+    def shown(self, path: str, said: Mapping = NOTHING) -> Tensor:
+        """What the stock transforms make of an image file, (C, height, width).
+
+        Args:
+            path: the file.
+            said: meta data of the sample, for transforms that are told what to do by them.
+        """
+        results: Any = dict(self._read(said), img_path=path, seg_fields=[],
+                            reduce_zero_label=False)
         with own_draws():
             for step in (self.loader, *self.steps, self.pack):
                 results = step(results)
         return results['inputs']
 
-    def geometry(self, size: Size) -> FileGeometry:
-        """The map for files of a size."""
-        if size not in self._known:
+    def geometry(self, size: Size, said: Mapping = NOTHING) -> FileGeometry:
+        """The map for files of a size.
+
+        Args:
+            size: height and width.
+            said: as for :meth:`shown`.
+        """
+        told = self._read(said)
+        key = size, repr(told)
+        if key not in self._known:
             rounded, at, found = not getattr(self.loader, 'to_float32', False), size, []
             for step in self.steps:
-                for done in KNOWN[_name(step)].of(step, at, rounded):
+                for done in KNOWN[_name(step)].of(_told(step, told), at, rounded):
                     found.append(done)
                     at = done.target
-            self._known[size] = FileGeometry(size, at, tuple(found))
-        return self._known[size]
+            self._known[key] = FileGeometry(size, at, tuple(found))
+        return self._known[key]
+
+    def _read(self, said: Mapping) -> dict[str, Any]:
+        """What transforms read of a sample's meta data.
+
+        Raises:
+            InputError: it is not there.
+        """
+        for name in self.reads:
+            if name not in said:
+                raise InputError(f"threat.grid: the samples do not say '{name}', which the test "
+                                 f"pipeline reads: add '{name}' to the meta_keys of its packing "
+                                 'transform')
+        return {name: said[name] for name in self.reads}
 
 
 # Recognising transforms: a class for each way in which they act
@@ -391,6 +420,13 @@ class _Flip(_Kind):
         return [_window(step, size)] if step.prob else []
 
 
+def _told(step: Any, said: Mapping) -> Any:
+    """A transform as it works on one sample."""
+    if _name(step) not in SAID:
+        return step
+    return lambda results: step({**said, **results})
+
+
 def _shown(step: Any, image: np.ndarray) -> np.ndarray:
     """What a transform makes of an image."""
     size = image.shape[:2]
@@ -424,7 +460,11 @@ def _window(step: Any, size: Size) -> Window:
                   (int(tops[0]), int(lefts[0])), tuple(fill))
 
 
+# What a transform reads of the sample's meta data.
+SAID = {'sparse_dense_attacks.CropObject': 'crop'}
+
 KNOWN: dict[str, _Kind] = {
+    'sparse_dense_attacks.CropObject': _Window(),
     'mmcv.Resize': _Resize(), 'mmdet.Resize': _Resize(), 'mmseg.Resize': _Resize(),
     'mmdet.FixScaleResize': _Resize(), 'mmdet.FixShapeResize': _FixShapeResize(),
     'mmpretrain.ResizeEdge': _Resize(), 'mmseg.ResizeToMultiple': _ResizeToMultiple(),

@@ -33,6 +33,9 @@ class ClassificationScene(Scene):
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
         return self.model(x)
 
+    def show(self, x: Tensor, rows: Tensor) -> Tensor:
+        return self.model(x)
+
 
 @VICTIMS.register_module()
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Plain PyTorch segmenters: any module from [0, 1] images to logits per pixel."""
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,9 @@ class TorchSegmentationScene(Scene):
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
         return _logits(self.model, x, self.labels.shape[1:])
+
+    def show(self, x: Tensor, rows: Tensor) -> Any:
+        return self.model(x)
 
 
 @VICTIMS.register_module()

@@ -147,7 +147,8 @@ def test_options_reach_an_attack_that_the_config_only_names(tmp_path):
 
 @pytest.mark.parametrize(('argv', 'message'), [
     (['--goal', 'UntargetedPixels'],
-     'UntargetedPixels is a goal of segmentation, but the model does detection: Vanish, Mislabel, Fabricate, DetectorLoss'),
+     'UntargetedPixels is a goal of segmentation, but the model does detection: set goal to one of Vanish, Mislabel, Fabricate, '
+     'DetectorLoss, FeatureDispersion, FeatureDistance'),
     (['--goal', 'Vannish'], "unknown goal 'Vannish': did you mean 'Vanish'?"),
     (['--attack', 'SparsPGD'], "unknown attack 'SparsPGD': did you mean 'SparsePGD'?"),
     (['--attack', 'pgd0', '--cfg-options', 'attack.gradient=projected'], "PGD0 has no argument 'gradient'"),

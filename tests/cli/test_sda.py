@@ -53,13 +53,13 @@ def test_the_version_is_that_of_the_distribution():
 
 
 @pytest.mark.parametrize(('name', 'hint'), [('atack', "did you mean 'attack'?"),
-                                            ('zzz', 'valid: attack, doctor, report, train, verify')])
+                                            ('zzz', 'valid: attack, doctor, report, train, transfer, verify')])
 def test_an_unknown_command_is_one_line(name, hint, capsys):
     assert cli.main([name]) == 2
     assert capsys.readouterr().err == f"error: sda has no command '{name}': {hint}\n"
 
 
-@pytest.mark.parametrize('argv', [['--help'], ['--version'], ['attack', '--help'], ['train', '--help'],
+@pytest.mark.parametrize('argv', [['--help'], ['--version'], ['attack', '--help'], ['train', '--help'], ['transfer', '--help'],
                                   ['doctor', '--help']])
 def test_help_imports_nothing_that_takes_seconds(argv):
     code = ('import atexit, sys\n'

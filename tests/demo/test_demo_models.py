@@ -21,7 +21,7 @@ from PIL import Image  # noqa: E402
 
 from sparse_dense_attacks.cli.attack import attack_from_command_line  # noqa: E402
 from sparse_dense_attacks.demo import classification, scenes  # noqa: E402
-from sparse_dense_attacks.demo.classification import SIDE, DemoCrops, window, write_crops  # noqa: E402
+from sparse_dense_attacks.demo.classification import SIDE, DemoCrops, DemoLargest, window, write_crops  # noqa: E402
 from sparse_dense_attacks.demo.scenes import CLASSES, SIZE, make_scene, write_coco  # noqa: E402
 from sparse_dense_attacks.demo.segmentation import DemoLabelMaps  # noqa: E402
 from sparse_dense_attacks.victims import wrap  # noqa: E402
@@ -230,3 +230,17 @@ def test_the_attack_of_each_model_runs_from_an_empty_folder(name):
     assert result['attack/images'] == images and not result['attack/images_failed'] and not result['attack/images_skipped']
     assert 0 < result['attack/forwards'] <= 6
     assert os.listdir(f'work_dirs/spgd_{name}/pictures')
+
+
+def test_the_largest_object_of_each_scene_is_cut_out_of_the_scenes_own_file(tmp_path):
+    dataset = DemoLargest(split='val', count=4, seed=5, data_root=str(tmp_path), pipeline=[dict(type='CropObject')])
+    for index in range(4):
+        scene, info = make_scene(5, index), dataset.get_data_info(index)
+        largest = scene.areas.argmax()
+        assert info['gt_label'] == scene.labels[largest]
+        assert info['img_path'] == str(tmp_path / f'val/{index:06d}.png')
+        item = dataset.pipeline(dict(info, img=scene.image))
+        left, top, right, bottom = info['crop']
+        assert (item['img'] == scene.image[top:bottom, left:right]).all()
+        x1, y1, x2, y2 = scene.boxes[largest]
+        assert left <= x1 and top <= y1 and right >= x2 and bottom >= y2

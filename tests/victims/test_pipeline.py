@@ -196,6 +196,22 @@ def test_boxes_are_found_again_in_the_file(library, steps):
     assert abs(places[1][x + 5] - (left + right) / 2) <= 2.5
 
 
+def test_every_image_may_have_a_rectangle_of_its_own(tmp_path):
+    """As the demo classifier looks at the largest object of each scene."""
+    import sparse_dense_attacks.demo.classification  # noqa: F401
+    pipeline = built('mmpretrain', [dict(type='CropObject'), dict(
+        type='Resize', scale=(24, 24), interpolation='bicubic', backend='pillow')])
+    path = photo(tmp_path)
+    pixels = torch.from_numpy(pipeline.load(path)).permute(2, 0, 1) / 255
+    for crop in ([3, 7, 43, 47], [40, 20, 83, 61]):
+        plan = pipeline.geometry((61, 83), dict(crop=crop))
+        assert (plan.forward(pixels) * 255 - pipeline.shown(path, dict(crop=crop))).abs().max() <= 1
+        rows, columns = plan.window()
+        assert [columns.start, rows.start, columns.stop, rows.stop] == crop
+    with pytest.raises(InputError, match="the samples do not say 'crop', which the test pipeline reads"):
+        pipeline.geometry((61, 83))
+
+
 def test_edges_between_pixels_stay_between_pixels():
     plan = built('mmdet', [dict(type='Resize', scale=(133, 80), keep_ratio=True)]).geometry((61, 83))
     boxes = torch.tensor([[10.5, 3.0, 30.25, 41.5], [0.0, 0.0, 83.0, 61.0]])

@@ -2,10 +2,12 @@
 import csv
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -24,6 +26,32 @@ def load_model(name: str) -> nn.Module:
     else:
         model = module.cifar_resnet(int(name.removeprefix('resnet')))
     return model.requires_grad_(False)
+
+
+class _Resized(nn.Module):
+    """A model of images of one long or short side, on those of any size."""
+
+    def __init__(self, model: nn.Module, size: Callable[[int, int], tuple[int, int]]):
+        super().__init__()
+        self.model, self.size = model, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.size(*x.shape[-2:])
+        return self.model(F.interpolate(x, size, mode='bilinear', antialias=True))
+
+
+def squeezenet_on_files() -> nn.Module:
+    """SqueezeNet for images of any size, resized to 224 x 224 as a whole."""
+    return _Resized(load_model('squeezenet'), lambda height, width: (224, 224))
+
+
+def deeplabv3_on_files() -> nn.Module:
+    """DeepLabV3 for images of any size, the long side resized to 513."""
+    def size(height: int, width: int) -> tuple[int, int]:
+        scale = 513 / max(height, width)
+        return round(height * scale), round(width * scale)
+
+    return _Resized(load_model('deeplabv3'), size)
 
 
 def load_cifar() -> tuple[Tensor, Tensor]:

@@ -1,0 +1,495 @@
+"""Show what breaks one model to others, also of other tasks, beside four controls.
+
+    sda transfer sparse_dense_attacks::transfer/demo.py
+    sda transfer my_table.py --work-dir work_dirs/mine --resume
+
+A config names models, sources and victims:
+
+    models = dict(yolox=dict(config='mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', checkpoint='...'),
+                  mine=dict(module='my_package.nets:resnet'))
+    attack = dict(type='SparsePGD', k=0.01, early_stop=False)
+    sources = dict(yolox=dict(model='yolox'), theirs=dict(clean='photos', adversarial='attacked'))
+    victims = ['yolox', 'mine']
+    images = 'photos'  # a folder; without it each model looks at its own test set
+"""
+import argparse
+import copy
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from .. import screen
+from ..checks import is_count, shown
+from ..errors import InputError
+from ..registry import nearest
+from . import common
+from .common import say
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from ..results import PairSet
+    from ..results.cell import Cell
+
+__all__ = ['Plan', 'main', 'run']
+
+OWN = {'models', 'sources', 'victims', 'images', 'limit', 'attack', 'goals', 'threat', 'seeds',
+       'allow_unequal', 'gallery', 'work_dir', 'custom_imports'}
+MODEL = {'config', 'checkpoint', 'options', 'own_images', 'module'}
+SOURCE = {'model', 'members', 'attack', 'goal', 'goals', 'threat', 'combine', 'weights', 'clean',
+          'adversarial'}
+MEMBER = {'model', 'goal'}
+RUN = 'attack', 'goal', 'threat', 'victim', 'pictures'  # top-level keys of a run's config
+
+
+def main(argv: list[str] | None = None) -> int:
+    return common.main(run, argv, kept='all finished images and cells are safe')
+
+
+def run(argv: list[str] | None = None) -> list['Cell']:
+    """Fill the table that the arguments name, and write it; returns its cells."""
+    args = _parser().parse_args(argv)
+
+    from ..results.lock import Lock
+    from .checkpoints import guard_loading
+    from .configs import load_config
+
+    guard_loading(args.trust_weights)
+    cfg = load_config(args.config, args.cfg_options, tuple(OWN))
+    plan = Plan.read(cfg, args)
+    common.check_device(args.device)
+    common.check_writable(str(plan.folder))
+    lock = Lock(plan.folder)
+    try:
+        return _fill(plan)
+    finally:
+        lock.release()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = common.common_arguments('transfer', __doc__.splitlines()[0], 'a table of models')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    return parser
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config asks for.
+
+    Attributes:
+        folder: of the table.
+        models, sources: entries by name.
+        victims: names of models.
+        images: folder of photos, None for each model's own test set.
+        limit: how many images at most.
+        attack, threat: of sources that bring none.
+        goals: of each task, for sources that bring none.
+        seeds: how many of each control.
+        allow_unequal: budgets may differ.
+        gallery: name of the image to draw, None for the first.
+        args: of the command.
+    """
+    folder: Path
+    models: Mapping[str, Mapping]
+    sources: Mapping[str, Mapping]
+    victims: Sequence[str]
+    images: str | None
+    limit: int | None
+    attack: Any
+    threat: Mapping
+    goals: Mapping[str, Any]
+    seeds: int
+    allow_unequal: bool
+    gallery: str | None
+    args: argparse.Namespace
+
+    @classmethod
+    def read(cls, cfg: 'Config', args: argparse.Namespace) -> 'Plan':
+        """From a config.
+
+        Raises:
+            InputError: something is missing, misspelt or does not fit.
+        """
+        given = cfg.to_dict()
+        for key in given:
+            if key not in OWN:
+                raise InputError(f"{args.config}: nothing reads '{key}': {nearest(key, OWN)}")
+        models, sources = (_entries(given, key, known)
+                           for key, known in (('models', MODEL), ('sources', SOURCE)))
+        victims = given.get('victims') or list(models)
+        if not isinstance(victims, list | tuple):
+            raise InputError(f'victims = {shown(victims)}, expected a list of names of models')
+        for name in victims:
+            _known(name, models, 'victims')
+        for name, source in sources.items():
+            _check_source(name, source, models)
+        seeds = given.get('seeds', 3)
+        if not is_count(seeds):
+            raise InputError(f'seeds = {shown(seeds)}, expected an int >= 1')
+        limit = args.limit if args.limit is not None else given.get('limit')
+        if limit is not None and not is_count(limit):
+            raise InputError(f'limit = {shown(limit)}, expected an int >= 1')
+        folder = Path(args.work_dir or given.get('work_dir')
+                      or f'work_dirs/transfer_{Path(cfg.filename).stem}')
+        threat = dict(given.get('threat') or {})
+        threat.setdefault('grid', 'original')
+        return cls(folder, models, sources, list(victims), given.get('images'), limit,
+                   given.get('attack'), threat, given.get('goals') or {}, seeds,
+                   bool(given.get('allow_unequal', False)), given.get('gallery'), args)
+
+    def config(self, name: str) -> tuple['Config', argparse.Namespace]:
+        """The config of a model with the plan's images, and arguments for its run."""
+        from .attack import arguments
+        from .configs import load_config
+        model = self.models[name]
+        cfg = load_config(model['config'], model.get('options'), RUN)
+        args = arguments([model['config']])
+        args.checkpoint = model.get('checkpoint')
+        args.images = None if model.get('own_images') else self.images
+        args.limit = None if args.images else self.limit
+        for field in ('device', 'trust_weights', 'resume', 'verbose', 'launcher'):
+            setattr(args, field, getattr(self.args, field))
+        return cfg, args
+
+
+def _entries(given: Mapping, key: str, known: set[str]) -> dict[str, Mapping]:
+    entries = given.get(key)
+    if not isinstance(entries, Mapping) or not entries:
+        raise InputError(f"{key} = {shown(entries)}, expected a dict from name to entry, such as "
+                         "dict(yolox=dict(config='...'))")
+    for name, entry in entries.items():
+        if not isinstance(entry, Mapping):
+            raise InputError(f'{key}.{name} = {shown(entry)}, expected a dict')
+        if '__' in name or '/' in name:
+            raise InputError(f"{key}: the name '{name}' holds '__' or '/', which files of cells use")
+        for field in entry:
+            if field not in known:
+                raise InputError(f"{key}.{name}: nothing reads '{field}': {nearest(field, known)}")
+    if key == 'models':
+        for name, entry in entries.items():
+            if ('config' in entry) == ('module' in entry):
+                raise InputError(f"models.{name}: expected either 'config' (of a library's model) "
+                                 "or 'module' (import path of a torch module)")
+    return dict(entries)
+
+
+def _known(name: Any, models: Mapping, who: str) -> None:
+    if not isinstance(name, str) or name not in models:
+        raise InputError(f'{who}: no model {shown(name)}: {nearest(str(name), models)}')
+
+
+def _check_source(name: str, source: Mapping, models: Mapping) -> None:
+    kinds = [kind for kind in ('model', 'members', 'adversarial') if kind in source]
+    if len(kinds) != 1:
+        raise InputError(f"sources.{name}: expected one of 'model' (a name), 'members' (a list of "
+                         "names) or 'clean' and 'adversarial' (folders)")
+    entries = [source] if kinds == ['model'] else source.get('members', [])
+    if not isinstance(entries, list | tuple) or (kinds == ['members'] and not entries):
+        raise InputError(f"sources.{name}: members = {shown(entries)}, expected a list such as "
+                         "['yolox', dict(model='fcn', goal=dict(type='UntargetedPixels'))]")
+    for entry in entries:
+        if not isinstance(entry, str | Mapping):
+            raise InputError(f'sources.{name}: {shown(entry)} is no name of a model and no dict')
+        for field in () if kinds == ['model'] else _member(entry):
+            if field not in MEMBER:
+                raise InputError(f"sources.{name}: nothing reads '{field}' of a member: "
+                                 f'{nearest(field, MEMBER)}')
+        model = _member(entry).get('model')
+        _known(model, models, f'sources.{name}')
+        if 'module' in models[model]:
+            raise InputError(f"sources.{name}: '{model}' is a plain module, which can be a victim "
+                             'only: attack models of configs')
+    twice = [one for one in entries if [_member(each).get('model') for each in entries].count(
+        _member(one).get('model')) > 1]
+    if twice:
+        raise InputError(f"sources.{name}: the model '{_member(twice[0])['model']}' is a member "
+                         'twice, expected different models')
+    if kinds == ['adversarial'] and 'clean' not in source:
+        raise InputError(f"sources.{name}: 'adversarial' needs the folder of its 'clean' images")
+
+
+def _fill(plan: Plan) -> list['Cell']:
+    sources = [_source(plan, name) for name in plan.sources]
+    notes = _check_budgets(plan, sources)
+    files = {name: _files(plan, name) for name in plan.victims}
+    images = _common(plan, sources, files)
+    cells: list[Cell] = []
+    for name in plan.victims:
+        cells += _victim(plan, name, sources, images)
+        gc.collect()
+    _write(plan, cells, sources, images, notes)
+    return cells
+
+
+# Sources
+
+def _source(plan: Plan, name: str) -> 'PairSet':
+    """Run a source, or go on with it, or read what others have made."""
+    from ..results import pairs_of_folders
+    source = plan.sources[name]
+    if 'adversarial' in source:
+        return pairs_of_folders(name, Path(source['clean']), Path(source['adversarial']))
+    if 'members' in source:
+        return _attacked_together(plan, name, source)
+    return _attacked(plan, name, source)
+
+
+def _runner(plan: Plan, source: Mapping, entry: Mapping, folder: Path):
+    """The runner of the attack of a source on one model; ``entry`` names it and its goal."""
+    from .attack import attack_runner
+    cfg, args = plan.config(entry['model'])
+    _set(cfg, 'attack', source.get('attack') or plan.attack)
+    goals = {**plan.goals, **(source.get('goals') or {})}
+    _set(cfg, 'goal', entry.get('goal') or goals.get(cfg.get('default_scope')))
+    cfg.threat = {**plan.threat, **(source.get('threat') or {})}
+    args.work_dir = str(folder)
+    return attack_runner(cfg, args)
+
+
+def _attacked_together(plan: Plan, name: str, source: Mapping) -> 'PairSet':
+    """Run an ensemble, or go on with it."""
+    from ..engine.ensemble_run import attack_together, members_of, shared_files
+    from ..results import Run, pairs_of_run
+    folder, combine = plan.folder / 'sources' / name, source.get('combine', 'mean')
+    entries = [_member(one) for one in source['members']]
+    runners = {entry['model']: _runner(plan, source, entry, folder / 'members' / entry['model'])
+               for entry in entries}
+    infos = {one: runner.test_loop.run_info for one, runner in runners.items()}
+    first = next(iter(infos.values()))
+    goal = dict(type='Ensemble', combine=combine, weights=source.get('weights'),
+                members={one: info['identity']['goal'] for one, info in infos.items()})
+    own = {key: first['identity'][key] for key in ('attack', 'threat')}
+    identity = dict(own, goal=goal, members={one: info['identity'] for one, info in infos.items()})
+    run_info = dict(identity=identity, command=first['command'], versions=first['versions'])
+    members = members_of(runners)
+    files = shared_files(members)
+    if not (plan.args.resume and _finished(folder, identity, files)):
+        say(f'source {name}')
+        attack_together(members, files, folder, run_info, plan.args.resume, combine,
+                        source.get('weights'))
+    return pairs_of_run(name, Run.load(folder), files)
+
+
+def _member(entry: Any) -> Mapping:
+    return dict(model=entry) if isinstance(entry, str) else entry
+
+
+def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
+    from ..results import Run, pairs_of_run
+    from ..victims.base import sample_key
+    folder = plan.folder / 'sources' / name
+    runner = _runner(plan, source, source, folder)
+    loop = runner.test_loop
+    dataset = loop.dataloader.dataset
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    files = {sample_key(info): info['img_path'] for info in infos}
+    if not (plan.args.resume and _finished(folder, loop.run_info['identity'], files)):
+        say(f'source {name}')
+        runner.test()
+    return pairs_of_run(name, Run.load(folder), files)
+
+
+def _set(cfg: 'Config', key: str, value: Any) -> None:
+    """Put a whole entry in the place of what a config has."""
+    if value is not None:
+        cfg.pop(key, None)
+        cfg[key] = copy.deepcopy(value)
+
+
+def _finished(work_dir: Path, identity: Mapping, files: Mapping) -> bool:
+    """Whether a run is there, is the same, and has attacked all images."""
+    from ..results import Run
+    if not (work_dir / 'metrics.json').is_file():
+        return False
+    run = Run.load(work_dir)
+    same = json.loads(json.dumps(identity, default=str)) == run.identity
+    return same and bool(run.metrics) and files.keys() <= {one.key for one in run.records}
+
+
+def _check_budgets(plan: Plan, sources: Sequence['PairSet']) -> list[str]:
+    """Refuse sources of different budgets; what has to be said of them otherwise."""
+    notes = []
+    budgets = {one.name: one.facts['budget'] for one in sources if one.facts.get('budget')}
+    if len(set(map(str, budgets.values()))) > 1:
+        text = ', '.join(f'{name} {budget}' for name, budget in budgets.items())
+        if not plan.allow_unequal:
+            raise InputError(f'sources of different budgets cannot be compared ({text}): make them '
+                             'equal, or set allow_unequal = True')
+        notes.append(f'**Budgets are not equal**: {text}.')
+    for one in sources:
+        if one.facts.get('early_stop'):
+            text = (f'source {one.name} stops at its first success (early_stop), which makes '
+                    'fragile examples: set early_stop=False')
+            say(f'warning: {text}')
+            notes.append(f'**{text[0].upper()}{text[1:]}.**')
+    return notes
+
+
+# Victims
+
+def _files(plan: Plan, name: str) -> set[str] | None:
+    """Resolved paths of the images that a victim can be shown; None for any."""
+    if 'module' in plan.models[name]:
+        return None
+    from ..engine.transfer import files_of
+    from .attack import settle
+    cfg, args = plan.config(name)
+    args.work_dir = str(plan.folder)
+    settle(cfg, args, '')
+    return set(files_of(cfg))
+
+
+def _common(plan: Plan, sources: Sequence['PairSet'],
+            files: Mapping[str, set[str] | None]) -> list[str]:
+    """The images that all have, in the order of the first source."""
+    sets: dict[str, set[str]] = {f'source {one.name}': set(one.pairs) for one in sources}
+    sets |= {f'victim {name}': found for name, found in files.items() if found is not None}
+    images = [name for name in sources[0].pairs if all(name in one for one in sets.values())]
+    if not images:
+        held = '; '.join(f'{who}: {len(found)} ({min(found)}, ...)' for who, found in sets.items())
+        raise InputError(f'sources and victims have no image in common: {held}')
+    least = min(len(one) for one in sets.values())
+    if len(images) < least:
+        say(f'{len(images)} images that all sources and victims have; the smallest set has {least}')
+    return images[:plan.limit]
+
+
+def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
+            images: Sequence[str]) -> list['Cell']:
+    from ..engine.transfer import Job, PlainViewer, score
+    from ..results import file_digest
+    from ..results.cell import Cell
+    model = plan.models[name]
+    job = Job(plan.folder, name, sources, images, {}, plan.seeds, plan.args.resume,
+              _drawn(plan, images))
+    if 'module' in model:
+        return score(PlainViewer(_module(name, model['module'])),
+                     job.of(dict(module=model['module'])))
+    from .attack import build, settle
+    cfg, args = plan.config(name)
+    args.work_dir = str(plan.folder / 'victims' / name)
+    weights = settle(cfg, args, '')
+    identity = dict(model=cfg.model.to_dict(), dataset=cfg.test_dataloader.dataset.to_dict(),
+                    weights=file_digest(weights) if weights else 'random weights')
+    job = job.of(identity)
+    known = [Cell.load(plan.folder, one.name, name) for one in sources]
+    if args.resume and all(cell is not None and cell.fits(job.identity_of(one))
+                           for cell, one in zip(known, sources, strict=True)):
+        return [cell for cell in known if cell is not None]
+    say(f'victim {name}')
+    for key in ('attack', 'goal', 'threat', 'victim', 'pictures', 'seed', 'where'):
+        cfg.pop(key, None)
+    cfg.test_cfg = dict(type='TransferLoop', job=job)
+    runner = build(cfg, args, weights, '')
+    runner.test()
+    return runner.test_loop.cells
+
+
+def _drawn(plan: Plan, images: Sequence[str]) -> str:
+    """The image of the gallery."""
+    if plan.gallery is None:
+        return images[0]
+    found = [one for one in images if Path(one).name == plan.gallery]
+    if not found:
+        raise InputError(f'gallery = {shown(plan.gallery)}, expected the name of an image such as '
+                         f'{shown(Path(images[0]).name)}')
+    return found[0]
+
+
+def _module(name: str, path: str):
+    """A torch module by its import path, or what a function there returns."""
+    from torch import nn
+    try:
+        found = resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f'models.{name}: no module {path}: {error}') from error
+    module = found if isinstance(found, nn.Module) else found()
+    if not isinstance(module, nn.Module):
+        raise InputError(f'models.{name}: {path} gives a {type(module).__name__}, expected a '
+                         'torch.nn.Module')
+    return module
+
+
+# Output
+
+def _write(plan: Plan, cells: Sequence['Cell'], sources: Sequence['PairSet'],
+           images: Sequence[str], notes: Sequence[str]) -> None:
+    from rich.table import Table
+
+    from ..evaluation.gallery import join_seen
+    from ..evaluation.transfer_report import CHANGE, draw_heat_maps, lines_of, write_csv, write_page
+    lines = lines_of(cells)
+    names = [one.name for one in sources]
+    write_csv(lines, plan.folder / 'transfer.csv')
+    backbones = {name: _backbone(plan, name) for name in plan.models}
+    same = {(name, victim): mark for name in names for victim in plan.victims
+            if (mark := _mark(plan, backbones, name, victim))}
+    text = [*notes, *_notes(plan, cells, sources, images)]
+    write_page(lines, plan.folder / 'transfer.md', text, names, plan.victims, same)
+    draw_heat_maps(lines, plan.folder, names, plan.victims)
+    join_seen(plan.folder, names, plan.victims)
+    table = Table('source', 'victim', 'change', 'best control', 'more than it')
+    for cell in cells:
+        found = {one.kind: one for one in lines if one.measure == CHANGE
+                 and (one.source, one.victim) == (cell.source, cell.victim)}
+        if not found:
+            screen.add_row(table, cell.source, cell.victim, 'refused', '', '')
+            continue
+        best = max((one for kind, one in found.items() if kind != 'attack'),
+                   key=lambda one: one.value)
+        lead = next(one for one in lines if one.measure == f'{CHANGE}_excess'
+                    and (one.source, one.victim) == (cell.source, cell.victim))
+        attack = found['attack']
+        screen.add_row(table, cell.source, cell.victim + same.get((cell.source, cell.victim), ''),
+                       f'{attack.value:.3f} [{attack.low:.3f}, {attack.high:.3f}]',
+                       f'{best.value:.3f} {best.kind}',
+                       f'{lead.value:.3f} [{lead.low:.3f}, {lead.high:.3f}]')
+    screen.show(table)
+    for cell in cells:
+        if cell.refused:
+            say(f'refused: {cell.source} -> {cell.victim}: {cell.refused}')
+    screen.show(f'results in {plan.folder}')
+
+
+def _notes(plan: Plan, cells: Sequence['Cell'], sources: Sequence['PairSet'],
+           images: Sequence[str]) -> list[str]:
+    """What has to be said beside the numbers."""
+    notes = [f'{len(images)} images, {plan.seeds} draws of each control; a control changes exactly '
+             'as many pixels of each image as the attack.']
+    for one in sources:
+        facts = ', '.join(f'{key} {value:.4g}' if isinstance(value, float) else f'{key} {value}'
+                          for key, value in one.facts.items() if value is not None)
+        notes.append(f'source {one.name}: {facts}')
+    notes += [f'cell {cell.source} -> {cell.victim} is refused: {cell.refused}'
+              for cell in cells if cell.refused]
+    notes += [f'{cell.victim} fails on {len(cell.failed)} images of {cell.source}, which count '
+              f'nowhere: {", ".join(cell.failed)}' for cell in cells if cell.failed]
+    notes.append('(d): the victim is the source, or a member of it: white box, no transfer. '
+                 '(b): they share the architecture of the backbone.')
+    return notes
+
+
+def _mark(plan: Plan, backbones: Mapping[str, str | None], source: str, victim: str) -> str:
+    entry = plan.sources[source]
+    members = ([entry['model']] if 'model' in entry else
+               [_member(one)['model'] for one in entry.get('members', [])])
+    if victim in members:
+        return ' (d)'
+    own = backbones[victim]
+    return ' (b)' if own and own in [backbones[one] for one in members] else ''
+
+
+def _backbone(plan: Plan, name: str) -> str | None:
+    """Type and size of a model's backbone."""
+    if 'config' not in plan.models[name]:
+        return None
+    cfg, _ = plan.config(name)
+    backbone = cfg.model.get('backbone') or {}
+    family = str(backbone.get('type', '')).rpartition('.')[2].partition('V1')[0]
+    size = [str(backbone[key]) for key in ('depth', 'arch', 'embed_dims', 'deepen_factor',
+                                           'widen_factor') if key in backbone]
+    return ' '.join([family, *size]) if family else None
