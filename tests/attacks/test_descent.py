@@ -45,7 +45,8 @@ def test_fewest_units_of_a_linear_model_are_found(unit, shape, needed, base):
 
 @pytest.mark.parametrize('kernel, gather', [
     (Row(), lambda gains: gains.sum((1, 3))), (Column(), lambda gains: gains.sum((1, 2))),
-    (Patch(2, 2, 2), lambda gains: 4 * torch.nn.functional.avg_pool2d(gains.sum(1, keepdim=True), 2).flatten(1))], ids=str)
+    (Patch(2, 2, 2), lambda gains: 4 * torch.nn.functional.avg_pool2d(gains.sum(1, keepdim=True), 2).flatten(1))],
+    ids=['rows', 'columns', 'patches'])
 def test_fewest_groups_of_a_linear_model_are_found(kernel, gather):
     model, x, gains = out_of_reach((3, 8, 10), seed=2, needed=100)
     optimum = fewest(gather(gains), -model(x)[:, 1])
