@@ -13,8 +13,10 @@ from .attacks import (
     ASLOAddOn,
     Attack,
     BudgetSearch,
+    Descent,
     ForeignAttack,
     RandomPixels,
+    ScreenedCorners,
     SigmaZero,
     SparseAutoAttack,
     SparsePGD,
@@ -43,8 +45,8 @@ if importlib.util.find_spec('mmengine'):
     from . import engine  # noqa: F401  registers hooks and loops
 
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
-           'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'DetectorLoss', 'Fabricate',
+           'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent', 'DetectorLoss', 'Fabricate',
            'FeatureDispersion', 'FeatureDistance', 'ForeignAttack', 'InputError', 'Mislabel',
-           'RandomPixels', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD', 'SparseRS',
-           'StructuredSparsePGD', 'SwapPGD', 'Targeted', 'TargetedPixels', 'ThreatModel',
-           'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']
+           'RandomPixels', 'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD',
+           'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted', 'TargetedPixels',
+           'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

@@ -36,10 +36,11 @@ def say(line: str) -> None:
     _print(Console(stderr=True, highlight=False, soft_wrap=True), Text(line, style))
 
 
-def show(content: Table | str) -> None:
-    """Print a result on stdout, also while that is :func:`quiet`."""
+def show(content: Table | str, width: int = 0) -> None:
+    """Print a result on stdout, also while that is :func:`quiet`; at least ``width`` wide."""
     screen = sys.stdout.screen if isinstance(sys.stdout, _Swallowed) else None
     console = Console(file=screen, highlight=False)
+    console.width = max(console.width, width)
     if isinstance(content, Table):
         console.print(content)
     else:

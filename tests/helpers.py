@@ -1,5 +1,9 @@
 """Every attack in small, for tests that run them all; toy victims and data come from the public testing room."""
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,7 +24,7 @@ from sparse_dense_attacks.victims.base import Scene
 
 __all__ = ['BUDGET_ATTACKS', 'DETERMINISTIC', 'EVERY_ATTACK', 'SMALL', 'Detections', 'Linear', 'Net',
            'corner_images', 'descent', 'make_attack', 'objective', 'pad_boxes', 'padded',
-           'pictures']
+           'pictures', 'stock_test']
 
 
 def descent(model, inputs, labels):
@@ -44,7 +48,7 @@ SPECIAL = {  # what makes the others small, and structured attacks comparable
 }
 EVERY_ATTACK = [(name, SPECIAL.get(name, {})) for name in ATTACKS]
 EVERY_ATTACK += [('SparsePGD', dict(gradient=g)) for g in ('unprojected', 'ensemble')]
-DETERMINISTIC = ('ASLO', 'GSE', 'SigmaZero')
+DETERMINISTIC = ('ASLO', 'GSE', 'ScreenedCorners', 'SigmaZero')
 BUDGET_ATTACKS = [(name, options) for name, options in EVERY_ATTACK if issubclass(ATTACKS.get(name), BudgetAttack)]
 
 
@@ -78,3 +82,17 @@ def padded(alone, size):
     labels = torch.cat([alone.scene.labels, torch.tensor([0])])
     scene = TorchClassifier(alone.scene.model).open(images, labels, region, [*alone.keys, 'b'])
     return Untargeted().objective(_Cropping(scene, [(h, w), size]))
+
+
+def stock_test(library: str, dataset: Path, weights: Path, cwd: Path, ours=False) -> str:
+    """What a library's own test script says, in a process where our package is not there unless ``ours``."""
+    import mmengine
+    libraries, root = Path(mmengine.__file__).parents[1], Path(__file__).parents[1]
+    through = ['-m', 'sparse_dense_attacks.compat'] if ours else []
+    environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    if ours:
+        environment['PYTHONPATH'] = str(root)
+    done = subprocess.run([sys.executable, *through, libraries / library / '.mim/tools/test.py', dataset / 'config.py', weights],
+                          capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

@@ -1,5 +1,7 @@
 """Real weights and images of $SDA_ASSETS; the figures to expect stand in that folder's README."""
+import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +78,36 @@ def test_the_zoo_config_attacks_random_weights(tmp_path, monkeypatch):
         'model.backbone.init_cfg=None', 'test_dataloader.dataset.pipeline.1.scale=(256,192)', 'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False'])
     assert result['attack/images'] == 2 and not result['attack/images_failed']
+
+
+KEEP_RATIO = """
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='Resize', scale=(2048, 512), keep_ratio=True), dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs')]))
+"""
+
+
+@pytest.mark.openmmlab
+@pytest.mark.slow
+@pytest.mark.parametrize(('library', 'base', 'more', 'weights', 'metric', 'close'), [
+    ('mmdet', YOLOX, '', 'yolox_nano_coco_mmdet', 'coco/bbox_mAP', 0.001),
+    ('mmseg', str(ROOT / 'configs/camvid/spgd_cgnet_camvid.py'), '', 'cgnet_camvid_mmseg', 'mIoU', 0.05),
+    ('mmseg', str(ROOT / 'configs/camvid/spgd_cgnet_camvid.py'), KEEP_RATIO, 'cgnet_camvid_mmseg', 'mIoU', 0.05),
+], ids=['yolox', 'cgnet', 'cgnet, as ADE20K is resized'])
+def test_stock_scripts_score_the_data_set_of_a_run(tmp_path, monkeypatch, library, base, more, weights, metric, close):
+    """The adversarial metric of the run and of the library's own tools/test.py; sda verify agrees."""
+    pytest.importorskip(library, exc_type=ImportError)
+    from sparse_dense_attacks import cli
+    from tests.helpers import stock_test
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv('SDA_ASSETS', str(ASSETS.resolve()))
+    (tmp_path / 'config.py').write_text(f'_base_ = {base!r}\n{more}')
+    assert cli.main(['attack', str(tmp_path / 'config.py'), '--limit', '2', '--work-dir', str(tmp_path / 'run'), '--cfg-options',
+                     'threat.grid=original', 'attack.k=1000', 'attack.steps=5', 'test_dataloader.num_workers=0']) == 0
+    moved = (tmp_path / 'run/dataset').rename(tmp_path / 'moved')
+    printed = stock_test(library, moved, ASSETS.resolve() / f'checkpoints/{weights}.pth', tmp_path, ours=library == 'mmdet')
+    found = float(re.findall(rf'{metric}: ([\d.]+) ', printed)[-1])
+    metrics = json.loads((tmp_path / 'run/metrics.json').read_text())
+    assert found == pytest.approx(metrics[f'adv/{metric}'], abs=close)
+    assert found < metrics[f'clean/{metric}'] - 0.02
+    assert cli.main(['verify', str(moved)]) == 0

@@ -3,11 +3,13 @@ from .active import Active
 from .aslo import ASLO, ASLOAddOn
 from .base import Attack, BudgetAttack, MinimumAttack, cascade, judge
 from .budget_search import BudgetSearch
+from .descent import Descent
 from .foreign_attack import ForeignAttack
 from .gse import GSE
 from .pgd0 import PGD0
 from .random_pixels import RandomPixels
 from .rng import ImageRNG
+from .screened_corners import ScreenedCorners
 from .sigma_zero import SigmaZero
 from .sparse_auto_attack import SparseAutoAttack
 from .sparse_pgd import SparsePGD
@@ -18,6 +20,7 @@ from .wi_fgsm import WIFGSM
 
 __all__ = [
     'ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Active', 'Attack', 'BudgetAttack',
-    'BudgetSearch', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'SigmaZero', 'SparseAutoAttack',
+    'BudgetSearch', 'Descent', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'ScreenedCorners',
+    'SigmaZero', 'SparseAutoAttack',
     'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'cascade', 'judge',
 ]

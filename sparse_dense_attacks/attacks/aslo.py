@@ -191,6 +191,10 @@ class Penalised(Restricted):
     def failed(self) -> Tensor:
         return self.objective.failed
 
+    @property
+    def forwards(self) -> Tensor:
+        return self.objective.forwards
+
     def reserved(self):
         return self.objective.reserved()
 

@@ -14,6 +14,7 @@ __all__ = ['COMMANDS', 'main']
 COMMANDS = {
     'attack': 'attack the test set of a config, evaluate it before and after',
     'train': 'train the model of a config, for example adversarially',
+    'verify': 'check an adversarial data set: files, changed pixels, metrics',
     'transfer': 'show what breaks one model to others, beside four controls',
     'report': 'put finished runs side by side',
     'doctor': 'is this environment able to run the attacks, and if not, what repairs it',

@@ -146,7 +146,11 @@ def building(cfg, args: argparse.Namespace, unset: str = '', progress_lines: boo
         unset: a hint to add where a file is missing.
         progress_lines: whether the Runner's own lines are its progress.
     """
+    import torch
     from mmengine.runner import Runner
+    # Some trained weights (CGNet's) have decayed to numbers so small that processors take twenty
+    # times as long over them; they are taken for zero.
+    torch.set_flush_denormal(True)
     # The log file has the environment, the config and the hooks, whatever is printed.
     if cfg.get('log_level', 'INFO') != 'DEBUG':
         cfg.log_level = 'INFO'

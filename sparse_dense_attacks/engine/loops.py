@@ -5,7 +5,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,6 +22,7 @@ from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
 from .attacker import DISAGREES, Perturbed, attacker_for
 from .data import check_keys, keys_of, tolerant
+from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
 from .pictures import channel_order, from_picture, to_picture
@@ -87,6 +88,8 @@ class AttackLoop(TestLoop):
         dataset = self.dataloader.dataset
         self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
         check_keys(dataset)
+        if threat.grid == 'original':
+            check_exportable(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         # mmcv loads files as BGR, whatever comes after
         self.channels = ('bgr' if self.attacker.files
@@ -131,6 +134,7 @@ class AttackLoop(TestLoop):
                     self.run_iter(idx, data_batch)
                 advance(len(data_batch['inputs']) + len(unreadable))
         metrics = self._evaluate()
+        self._export(metrics)
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
@@ -194,6 +198,14 @@ class AttackLoop(TestLoop):
         copies = copy.deepcopy(data_batch['data_samples'])
         return self._predict(dict(data_batch, data_samples=copies))
 
+    @torch.no_grad()
+    def clean_predictions(self) -> Iterator:
+        """What the model says of each readable image of the data set."""
+        for data_batch in self.dataloader:
+            data_batch.pop('unreadable', None)
+            if len(data_batch['inputs']):
+                yield from self._predict_clean(data_batch)
+
     def _look(self, data_batch: dict, outputs: list, images: int = ENOUGH) -> None:
         """Look at the first images; says once if the model finds nothing in them."""
         if len(self.looks) >= images:
@@ -247,6 +259,17 @@ class AttackLoop(TestLoop):
             paths = [self.store.work_dir / self.store.records[key].file for key in keys]
             inputs = [files.stored(*pair) for pair in zip(samples, paths, strict=True)]
         return dict(data_batch, inputs=inputs, data_samples=samples)
+
+    def _export(self, metrics: dict) -> None:
+        """Leave a data set that others can score, where the images are on the files' own grid."""
+        if self.attacker.threat.grid != 'original' or not is_main_process():
+            return
+        keys = keys_of(self.dataloader.dataset)
+        records = [record for record in self.store.records.values() if record.key in keys]
+        try:
+            screen.show(f'data set for other tools in {write_dataset(self, records, metrics)}')
+        except InputError as error:  # the run is finished all the same
+            warn(f'no data set was written: {error}')
 
     def _evaluate(self) -> dict:
         """Metrics before and after, and the attack's own, over the images that could be read."""
@@ -304,10 +327,12 @@ class AttackValLoop(ValLoop):
         self.runner.call_hook('before_val')
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
+        self.measures: list[dict] = []
         for idx, data_batch in enumerate(self.dataloader):
             self.run_iter(idx, data_batch)
         dataset = self.dataloader.dataset
         metrics, failed = self.scores.evaluate(dataset, keys_of(dataset))
+        metrics |= _disagreements(self.measures)
         _warn_of_failures(failed)
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
@@ -316,7 +341,9 @@ class AttackValLoop(ValLoop):
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
         self.runner.call_hook('before_val_iter', batch_idx=idx, data_batch=data_batch)
-        adversarial = self.attacker.perturb(data_batch).batch
+        perturbed = self.attacker.perturb(data_batch)
+        self.measures += perturbed.measures
+        adversarial = perturbed.batch
         copies = copy.deepcopy(data_batch['data_samples'])
         outputs = self.runner.model.val_step(dict(data_batch, data_samples=copies))
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
@@ -383,8 +410,7 @@ def summarize(records: list[Record]) -> dict:
         metrics[f'attack/{name}_mean'] = mean(counts)
     for name in ('forwards', 'backwards', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
-    if differ := [r.measures[DISAGREES] for r in attacked if DISAGREES in r.measures]:
-        metrics['attack/geometry_disagreements'] = sum(differ)
+    metrics |= _disagreements([r.measures for r in attacked])
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)
@@ -392,6 +418,12 @@ def summarize(records: list[Record]) -> dict:
     metrics['attack/images_too_small'] = [r.key for r in attacked if r.too_small]
     metrics['attack/images_skipped'] = {r.key: r.note for r in records if r.skipped}
     return metrics
+
+
+def _disagreements(measures: list[dict]) -> dict[str, int]:
+    """How often a test pipeline and its copy differed on success, where files were attacked."""
+    differ = [one[DISAGREES] for one in measures if DISAGREES in one]
+    return {'attack/geometry_disagreements': sum(differ)} if differ else {}
 
 
 def _print_table(metrics: dict, work_dir) -> None:

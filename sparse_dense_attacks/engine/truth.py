@@ -12,7 +12,7 @@ from ..errors import InputError
 from .data import irregular, members
 from .warn import warn
 
-__all__ = ['check_categories', 'check_files', 'check_metrics', 'check_truth']
+__all__ = ['check_categories', 'check_files', 'check_metrics', 'check_truth', 'coco_content']
 
 
 def check_files(*configs) -> None:
@@ -52,7 +52,7 @@ def check_truth(dataset) -> None:
     """
     for member in members(dataset):
         path = getattr(member, 'ann_file', None)
-        content = _coco(path)
+        content = coco_content(path)
         if content is not None:
             _check_ids(content, path)
             if getattr(member, 'cat_ids', None):
@@ -64,7 +64,7 @@ def check_truth(dataset) -> None:
         _check_label_maps(member)
 
 
-def _coco(path) -> dict | None:
+def coco_content(path) -> dict | None:
     """The content of an annotation file in COCO's format, None for any other."""
     if not isinstance(path, str) or not path.endswith('.json') or not Path(path).is_file():
         return None

@@ -88,6 +88,7 @@ class Restricted:
 
     Attributes:
         failed: (b,) bool, images that are of no more use.
+        forwards: (b,) int64 on the CPU, spent so far.
         others as in :class:`Objective`.
     """
 
@@ -110,6 +111,10 @@ class Restricted:
     @property
     def failed(self) -> Tensor:
         return self.objective.failed[self.rows]
+
+    @property
+    def forwards(self) -> Tensor:
+        return self.objective.forwards[self.rows]
 
     def reserved(self) -> AbstractContextManager[None]:
         """See :meth:`MeteredObjective.reserved`."""

@@ -111,7 +111,7 @@ class Resampling:
         device, dtype: where, and in which type (float32, or float64 for linear maps).
 
     Attributes:
-        rows, columns: an :class:`Axis` each, with weights that add up to one.
+        rows, columns: an :class:`Axis` each, with weights that add up to one, or nearly.
 
     Raises:
         InputError: no such filter.
@@ -130,7 +130,11 @@ class Resampling:
                              f'{", ".join(FILTERS["cv2"])}, pillow {", ".join(FILTERS["pillow"])}')
         self.source, self.target = source, target
         make = _cv2_axes if backend == 'cv2' else _pillow_axes
-        self.rows, self.columns = make(source, target, name)
+        rows, columns = make(source, target, name)
+        fixed = backend == 'cv2' and (name == 'lanczos' or _is_bilinear(source, target, name))
+        if rounded and fixed:
+            rows, columns = _fixed(rows), _fixed(columns)
+        self.rows, self.columns = rows, columns
         where: tuple = (torch.device(device), dtype)
         self._across, self._along = _linear(self.rows, self.columns, where)
         self._passes: list[Callable[[Tensor], Tensor]] = []
@@ -297,23 +301,21 @@ def _taps(before: int, index: Tensor, weight: Tensor) -> Axis:
     return Axis(before, index.clamp(0, before - 1), weight.double())
 
 
-def _fixed(weight: Tensor) -> Tensor:
-    """Weights as OpenCV's 11 bits hold them."""
-    return (weight.float() * CV2_ONE).round().double() / CV2_ONE
+def _fixed(axis: Axis) -> Axis:
+    """With weights as OpenCV's 11 bits hold them."""
+    return axis._replace(weights=(axis.weights.float() * CV2_ONE).round().double() / CV2_ONE)
 
 
 def _bilinear_rows(before: int, after: int) -> Axis:
     first, rest = _places(before, after)
-    weight = _fixed(torch.stack([1 - rest, rest], 1))
-    return _taps(before, torch.stack([first, first + 1], 1), weight)
+    return _taps(before, torch.stack([first, first + 1], 1), torch.stack([1 - rest, rest], 1))
 
 
 def _bilinear_columns(before: int, after: int) -> Axis:
     """As for rows, but beyond the ends all weight is that of the last pixel."""
     first, rest = _places(before, after)
     rest = torch.where((first < 0) | (first >= before - 1), 0, rest)
-    weight = _fixed(torch.stack([1 - rest, rest], 1))
-    return _taps(before, torch.stack([first, first + 1], 1), weight)
+    return _taps(before, torch.stack([first, first + 1], 1), torch.stack([1 - rest, rest], 1))
 
 
 def _grown_area(before: int, after: int) -> Axis:
@@ -323,8 +325,8 @@ def _grown_area(before: int, after: int) -> Axis:
     first = (place * (1 / inverse)).floor()
     rest = ((place + 1) - (first + 1) * inverse).float()
     rest = torch.where(rest <= 0, 0, rest - rest.floor())
-    weight = _fixed(torch.stack([1 - rest, rest], 1))
-    return _taps(before, torch.stack([first, first + 1], 1).long(), weight)
+    index = torch.stack([first, first + 1], 1).long()
+    return _taps(before, index, torch.stack([1 - rest, rest], 1))
 
 
 def _nearest(before: int, after: int) -> Axis:
@@ -366,7 +368,7 @@ def _lanczos4(before: int, after: int) -> Axis:
     first, rest = _places(before, after)
     distance = rest[:, None].double() - torch.arange(-3, 5).double()
     weight = torch.sinc(distance) * torch.sinc(distance / 4)
-    weight = _fixed(weight / weight.sum(1, keepdim=True))
+    weight = weight / weight.sum(1, keepdim=True)
     return _taps(before, first[:, None] + torch.arange(-3, 5), weight)
 
 

@@ -4,6 +4,7 @@
     records.jsonl     one line per image, appended only when its PNG is safely on disk
     images/**.png     8-bit adversarial images, lossless
     metrics.json      summary, rewritten at the end
+    dataset/          on the grid of the image files, all that stock tools need to score the images
     set_aside.jsonl   lines of records.jsonl that a resumed run could not use
 """
 import contextlib
@@ -11,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import time
 import uuid
 from dataclasses import asdict, replace
@@ -62,7 +64,7 @@ class ResultStore:
         self._make_folder()
         self._lock = self._lock or Lock(self.work_dir)
         for part in (*self.work_dir.glob('.*.part'), *self.work_dir.glob('images/**/.*.part')):
-            part.unlink()  # of a killed run
+            shutil.rmtree(part) if part.is_dir() else part.unlink()  # of a killed run
         if resume and (self.work_dir / 'run.json').exists():
             earlier = read_info(self.work_dir)
             now = json.loads(json.dumps(run['identity'], default=str))
@@ -107,7 +109,7 @@ class ResultStore:
         previous = self.work_dir / 'previous' / (f'{stamp}_{earlier}' if earlier else stamp)
         previous.mkdir(parents=True)
         for name in ('run.json', 'records.jsonl', 'set_aside.jsonl', 'metrics.json', 'images',
-                     'pictures'):
+                     'pictures', 'dataset'):
             if (self.work_dir / name).exists():
                 (self.work_dir / name).rename(previous / name)
         (self.work_dir / 'images').mkdir()

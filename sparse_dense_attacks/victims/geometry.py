@@ -99,7 +99,7 @@ def trace_content(dataset) -> None:
     """
     for leaf in _leaves(dataset):
         transforms = getattr(getattr(leaf, 'pipeline', None), 'transforms', None)
-        if transforms and not isinstance(transforms[-1], ContentTracer):
+        if transforms and not any(isinstance(step, ContentTracer) for step in transforms):
             transforms.append(ContentTracer(transforms))
 
 

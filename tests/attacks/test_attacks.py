@@ -138,7 +138,7 @@ def test_seed_decides_the_result(spec):
     attack, judge = make_attack(spec, steps=2, early_stop=False), stubborn()
     first = attack(judge, seed=0)
     assert_same(attack(judge, seed=0), first)
-    if spec[0] not in DETERMINISTIC:
+    if spec[0] not in (*DETERMINISTIC, 'Descent'):  # that has nothing to vary until it has a success
         least = 1 if spec[0] in ('ASLOAddOn', 'WIFGSM') else 6  # these return images they do not break untouched
         assert (attack(judge, seed=1).images != first.images).flatten(1).any(1).sum() >= least
 
@@ -332,8 +332,8 @@ def test_one_bad_image_is_failed_and_untouched_and_the_others_do_not_notice(spec
     healthy = stubborn()
     attack = make_attack(spec)
     expected = attack(healthy)
-    if kind.startswith('grad') and not expected.backwards.any():
-        kind = 'loss nan'  # an attack without gradients
+    if kind.startswith('grad') and expected.backwards[2] < max(after, 1):
+        kind = 'loss nan'  # an attack without gradients, or without one that late
     with pytest.warns(RuntimeWarning, match=r'1 of 7 images: loss or gradient is not finite.* \(2\)'):
         result = attack(Untargeted().objective(Sick(healthy.scene, 2, kind, after)))
     assert result.failed.tolist() == [b == 2 for b in range(7)]

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip('mmdet', reason='configs of the zoos are read', exc_type=ImportError)
 
@@ -250,3 +251,13 @@ def test_runs_that_start_in_the_same_second_share_nothing(tmp_path, monkeypatch,
                for model in tasks]
     assert runners[0].message_hub is not runners[1].message_hub
     assert [runner.default_scope.scope_name for runner in runners] == list(tasks.values())
+
+
+def test_numbers_that_slow_processors_down_are_taken_for_zero(tmp_path):
+    """CGNet's weights hold denormal ones: a pass takes 9.9 s with them and 0.5 s without."""
+    config = tmp_path / 'config.py'
+    config.write_text("_base_ = 'sparse_dense_attacks::spgd_faster_rcnn.py'")
+    small = torch.full((3,), 1e-40)
+    assert (small * 1).all()
+    prepare([str(config), '--work-dir', str(tmp_path / 'run'), '--limit', '1'])
+    assert not (small * 1).any()

@@ -53,7 +53,7 @@ def test_the_version_is_that_of_the_distribution():
 
 
 @pytest.mark.parametrize(('name', 'hint'), [('atack', "did you mean 'attack'?"),
-                                            ('zzz', 'valid: attack, doctor, report, train, transfer')])
+                                            ('zzz', 'valid: attack, doctor, report, train, transfer, verify')])
 def test_an_unknown_command_is_one_line(name, hint, capsys):
     assert cli.main([name]) == 2
     assert capsys.readouterr().err == f"error: sda has no command '{name}': {hint}\n"
@@ -78,6 +78,7 @@ def test_the_scripts_in_tools_are_the_same(name):
 
 def test_a_missing_package_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmengine.runner', None)
+    monkeypatch.delitem(sys.modules, 'sparse_dense_attacks.cli.configs', raising=False)  # which needs it
     assert cli.main(['attack', 'a.py']) == 2
     error = capsys.readouterr().err
     assert error.startswith('error: ') and error.endswith('; sda doctor says what repairs it\n') and error.count('\n') == 1

@@ -65,7 +65,7 @@ def test_a_float_image_is_not_rounded():
     image = noise((20, 30)).astype(np.float32)
     found = Resampling((20, 30), (13, 37), rounded=False)(as_batch(image))[0].permute(1, 2, 0)
     expected = cv2.resize(image, (37, 13), interpolation=cv2.INTER_LINEAR)
-    assert np.abs(found.numpy() - expected).max() < 0.3
+    assert np.abs(found.numpy() - expected).max() < 0.01
     assert (found != found.round()).any()
 
 
@@ -96,7 +96,7 @@ def test_rounding_passes_the_gradient_of_the_linear_map(backend, name):
     rounded, linear = (Resampling((12, 10), (5, 7), name, backend, rounded=how)
                        for how in (True, False))
     grads = [torch.autograd.grad((plan(x) * weight).sum(), x)[0] for plan in (rounded, linear)]
-    torch.testing.assert_close(*grads)
+    torch.testing.assert_close(*grads, rtol=0, atol=5e-3)  # weights are rounded, too
     assert grads[0].abs().sum() > 0
 
 

@@ -2,7 +2,6 @@
 import argparse
 import ast
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from sparse_dense_attacks import (
     ASLO,
@@ -129,11 +127,10 @@ def test_benchmark_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
         benchmark.compare(attacks, measure, argparse.Namespace(only=['third'], out=tmp_path, command='cifar10'), {}, '')
 
 
-def test_failures_count_as_infinitely_many_in_the_median_and_not_in_the_mean():
-    console = Console(width=200, record=True, file=io.StringIO())
+def test_failures_count_as_infinitely_many_in_the_median_and_not_in_the_mean(capsys):
     rows = {'half': columns([True, False, False], [3, 0, 0]), 'most': columns([True, True, False], [4, 6, 0])}
-    tool('strength').show(console, rows, '')
-    half, most = (line.split('│')[1:-1] for line in console.export_text().splitlines() if 'half' in line or 'most' in line)
+    tool('strength').show(rows, '')
+    half, most = (line.split('│')[1:-1] for line in capsys.readouterr().out.splitlines() if 'half' in line or 'most' in line)
     assert [cell.strip() for cell in half[1:5]] == ['0.333', '0.333', 'inf', '3']
     assert [cell.strip() for cell in most[1:5]] == ['0.667', '0.667', '6', '5']
 
@@ -158,7 +155,8 @@ def test_training_is_compared_with_as_many_plain_iterations(tmp_path, monkeypatc
         return {'plain': 0.1, 'sAT': 0.66, 'sTRADES': 0.9}[hooks[0]['loss'] if hooks else 'plain']
 
     monkeypatch.setattr(training_time, 'training_seconds', seconds)
-    benchmark.run(['training', '--steps', '5', '--rounds', '1', '--out', str(tmp_path)])
+    argv = ['training', '--steps', '5', '--rounds', '1', '--out', str(tmp_path)]
+    assert benchmark.main(benchmark.run, argv) == 0  # as from the command line, where libraries are kept quiet
     assert asked == [[], [('sAT', 5, False)], [('sTRADES', 5, False)]]
     lines = [[cell.strip() for cell in line.split('│')[1:5]] for line in capsys.readouterr().out.splitlines()]
     assert ['plain', '100.0', '1.000', '1.000'] in lines and ['sAT', '660.0', '6.600', '1.100'] in lines
@@ -244,11 +242,13 @@ def test_attacks_are_chosen_from_one_table():
 
 @pytest.mark.real
 @pytest.mark.skipif('SDA_ASSETS' not in os.environ, reason='SDA_ASSETS is not set: no CIFAR-10 weights and images')
-def test_benchmark_on_real_weights(tmp_path):
+def test_benchmark_on_real_weights(tmp_path, capsys):
     options = ['--images', '4', '--steps', '20', '--only', 'SigmaZero', 'PGD0 k=10']
-    tool('benchmark').run(['cifar10', *options, '--out', str(tmp_path)])
+    benchmark = tool('benchmark')
+    assert benchmark.main(benchmark.run, ['cifar10', *options, '--out', str(tmp_path)]) == 0
     rows = json.loads((tmp_path / 'cifar10.json').read_text())
     assert set(rows) == {'SigmaZero', 'SigmaZero pixel', 'PGD0 k=10'} and rows['SigmaZero']['forwards'] == [21] * 4
+    assert '│ SigmaZero' in capsys.readouterr().out
     assert max(rows['PGD0 k=10']['l0_pixels']) <= 10 and rows['SigmaZero']['over_bare'] > 0
 
 
@@ -263,7 +263,8 @@ def test_budgets_on_real_weights(tmp_path, monkeypatch, capsys, model):
     monkeypatch.setattr(budgets, 'fewest_suite', lambda task, steps: dict(ASLO=ASLO(steps=steps)))
     if model == 'deeplabv3':
         monkeypatch.setattr(budgets, 'load_voc', lambda count: tool('assets').load_voc(count, long_side=129))
-    budgets.run([model, '--images', '1', '--steps', '3', '--shares', '0.0001', '0.1', '--out', str(tmp_path)])
+    argv = [model, '--images', '1', '--steps', '3', '--shares', '0.0001', '0.1', '--out', str(tmp_path)]
+    assert budgets.main(budgets.run, argv) == 0
     rows = json.loads((tmp_path / f'{model}.json').read_text())
     assert set(rows) == {'PGD0 0.0001', 'PGD0 0.1', 'ASLO None'}
     shown = ' '.join(capsys.readouterr().out.split())

@@ -17,7 +17,7 @@ from rich.table import Table
 from suites import budget_suite, minimum_suite, pick
 from torch import Tensor
 
-from sparse_dense_attacks import Attack, Untargeted, UntargetedPixels
+from sparse_dense_attacks import Attack, Untargeted, UntargetedPixels, screen
 from sparse_dense_attacks.cli.common import main
 from sparse_dense_attacks.victims import TorchClassifier, TorchSegmenter
 
@@ -72,9 +72,8 @@ def run(argv: list[str] | None = None) -> None:
         table.add_row(name, *map(_show, found))
     for name in looking:
         table.add_row(f'{name} (fewest)', *map(_show, known[f'{name} None']['after']))
-    console = Console()
-    console.print(table)
-    console.print(f'results in {store}', markup=False)
+    screen.show(table)
+    screen.show(f'results in {store}')
 
 
 def parsed(argv: list[str] | None) -> argparse.Namespace:

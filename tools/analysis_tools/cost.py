@@ -15,7 +15,7 @@ from stopwatch import bare_pass, clock, over_bare
 from suites import cost_suite
 from torch import Tensor
 
-from sparse_dense_attacks import attack
+from sparse_dense_attacks import attack, screen
 from sparse_dense_attacks.cli.attack import opened
 
 MEMORY = ['SigmaZero', 'ASLO', 'SparsePGD', 'PGD0', 'WIFGSM', 'GSE', 'SparseRS']
@@ -59,7 +59,7 @@ def memory(args: argparse.Namespace) -> None:
         row = [peaks[name, steps] for steps in args.steps]
         extra = (row[-1] - peaks['bare', args.steps[-1]]) / batch
         table.add_row(name, *(f'{peak / 2 ** 20:.1f}' for peak in row), f'{extra:.1f}')
-    Console().print(table)
+    screen.show(table)
 
 
 def peak_memory(name: str, steps: int, batch_size: int) -> int:
@@ -108,7 +108,7 @@ def cifar_overhead(batch_size: int, steps: int, rounds: int) -> None:
     for name, values in ratios.items():
         cells = (statistics.median(values), min(values), max(values))
         table.add_row(name, *(f'{value:.3f}' for value in cells))
-    Console().print(table)
+    screen.show(table)
 
 
 def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> None:
@@ -148,7 +148,7 @@ def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> No
     for name, value in median.items():
         ratios = (f'{value / median[base]:.3f}' for base in loops)
         table.add_row(name, f'{1000 * value:.1f}', *ratios)
-    Console().print(table)
+    screen.show(table)
 
 
 def _tensors(outputs) -> list[Tensor]:

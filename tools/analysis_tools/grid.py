@@ -30,6 +30,7 @@ from sparse_dense_attacks import (
     Untargeted,
     UntargetedPixels,
     Vanish,
+    screen,
 )
 from sparse_dense_attacks.cli.attack import opened
 from sparse_dense_attacks.cli.common import main
@@ -50,15 +51,17 @@ GROUPS = 8
 MINIMUM_BUDGET = 0.1
 REASONS = {
     'a': 'chooses single pixels or channel values and knows no groups; StructuredSparsePGD, '
-         'SwapPGD, SparseRS and SparseAutoAttack do',
+         'SwapPGD, SparseRS, SparseAutoAttack and Descent pixel do',
     'b': 'finds groups of its own and takes none that are given',
     'c': 'is for groups; with single pixels it is SparsePGD',
     'd': 'the patch and the frame are structures of their own, of k pixels each',
 }
 ROWS = {  # the lines of a table, and why a cell that no attack fills is empty
     'SparsePGD': 'a', 'SparsePGD unprojected': 'a', 'StructuredSparsePGD': 'c', 'SwapPGD': 'a',
+    'ScreenedCorners': 'a',
     'SparseRS': 'a', 'SparseRS patch': 'd', 'SparseAutoAttack': 'a', 'PGD0': 'a',
-    'RandomPixels': 'a', 'SigmaZero': 'a', 'SigmaZero pixel': 'a', 'ASLO': 'a', 'ASLOAddOn': 'a',
+    'RandomPixels': 'a', 'SigmaZero': 'a', 'SigmaZero pixel': 'a', 'Descent': 'a',
+    'Descent pixel': 'a', 'ASLO': 'a', 'ASLOAddOn': 'a',
     'GSE': 'b', 'WIFGSM': 'a',
 }
 
@@ -85,14 +88,16 @@ def suite(steps: int) -> dict[str, dict[str, tuple[Attack, Attack] | str]]:
     found = {}
     for structure, kernel in KERNELS.items():
         attacks = budget_suite(BUDGET.get(structure, GROUPS), steps, queries, kernel=kernel)
+        within = minimum_suite('demo', 4 * steps, MINIMUM_BUDGET, kernel)
+        fewest = minimum_suite('demo', 4 * steps, kernel=kernel)
+        able = fewest if structure == 'pixels' else ('Descent pixel',)
         found[structure] = {name: _both(attack) for name, attack in attacks.items()}
+        found[structure] |= {name: (within[name], fewest[name]) for name in able}
     square = SparseRS(k=64, steps=queries, variant='patches')
     found['8 x 8 patches']['SparseRS patch'] = _both(square)
-    within = minimum_suite('demo', 4 * steps, MINIMUM_BUDGET)
-    fewest = minimum_suite('demo', 4 * steps)
     pgd0, _ = found['pixels']['PGD0']
-    found['pixels'] |= {name: (within[name], fewest[name]) for name in fewest}
-    found['pixels']['ASLOAddOn'] = ASLOAddOn(pgd0), ASLOAddOn(fewest['SigmaZero'])
+    sigma_zero = minimum_suite('demo', 4 * steps)['SigmaZero']
+    found['pixels']['ASLOAddOn'] = ASLOAddOn(pgd0), ASLOAddOn(sigma_zero)
     return {name: {structure: forms.get(name, reason) for structure, forms in found.items()}
             for name, reason in ROWS.items()}
 
@@ -124,7 +129,7 @@ def run(argv: list[str] | None = None) -> None:
                 lines = rows(objective, args.steps, label)
                 sections.append(section(config, goal, objective, lines))
                 args.out.write_text(page(sections, args))  # a killed run leaves what is finished
-    Console().print(f'{len(sections)} tables in {args.out}', markup=False)
+    screen.show(f'{len(sections)} tables in {args.out}')
 
 
 def rows(objective, steps: int, label: str) -> list[list[str]]:

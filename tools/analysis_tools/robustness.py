@@ -15,10 +15,9 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
 from suites import budget_suite
 
-from sparse_dense_attacks import Attack, InputError
+from sparse_dense_attacks import Attack, InputError, screen
 from sparse_dense_attacks.cli.attack import prepare
 from sparse_dense_attacks.cli.common import main
 from sparse_dense_attacks.cli.train import train_from_command_line
@@ -107,7 +106,7 @@ def run(argv: list[str] | None = None) -> None:
              for name in args.models or SUBJECTS}
     args.out.write_text(page(found, args))
     draw(found, args.out.with_suffix('.png'))
-    Console().print(f'written: {args.out}, {args.out.with_suffix(".png")}', markup=False)
+    screen.show(f'written: {args.out}, {args.out.with_suffix(".png")}')
 
 
 def measure(name: str, training: str, args: argparse.Namespace) -> dict:

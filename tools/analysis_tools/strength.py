@@ -15,7 +15,7 @@ from stopwatch import over_bare
 from suites import budget_suite, foreign_suite, minimum_suite, pick, search_suite
 from torch import Tensor
 
-from sparse_dense_attacks import Attack, AttackResult, InputError
+from sparse_dense_attacks import Attack, AttackResult, InputError, screen
 from sparse_dense_attacks.cli.attack import opened
 from sparse_dense_attacks.evaluation import clusters, draw_curves
 from sparse_dense_attacks.groups import Column, Kernel, Patch, Row
@@ -55,7 +55,8 @@ def _common(command: argparse.ArgumentParser, batch_size: int, queries: int) -> 
 
 def suite(steps: int, queries: int) -> dict[str, Attack]:
     """What ``cifar10`` measures, by the names its table shows."""
-    attacks = pick(minimum_suite('cifar10', steps), 'SigmaZero', 'SigmaZero pixel', 'ASLO',
+    attacks = pick(minimum_suite('cifar10', steps), 'SigmaZero', 'SigmaZero pixel', 'Descent',
+                   'Descent pixel', 'ASLO',
                    'ASLO no threshold', 'WIFGSM', "WIFGSM l0='none'", 'GSE')
     for k in BUDGETS:
         attacks |= _with_budget(budget_suite(k, steps, queries), k)
@@ -69,7 +70,8 @@ def suite(steps: int, queries: int) -> dict[str, Attack]:
 def detector_suite(steps: int, queries: int, k: int) -> dict[str, Attack]:
     """What ``detector`` measures: the minimum question in pixels, and the budget question."""
     budget = budget_suite(k, steps, queries)
-    attacks = pick(minimum_suite('detector', steps), 'SigmaZero pixel', 'SigmaZero', 'ASLO pixel',
+    attacks = pick(minimum_suite('detector', steps), 'SigmaZero pixel', 'SigmaZero',
+                   'Descent pixel', 'ASLO pixel',
                    'GSE', 'WIFGSM')
     attacks |= search_suite(pick(budget, 'SparsePGD'), searches=6) | _with_budget(budget, k)
     return attacks | _of_groups(5, steps, queries, {
@@ -95,8 +97,8 @@ def cifar10(args: argparse.Namespace) -> None:
     images, labels = images[right][:args.images], labels[right][:args.images]
     options = dict(seed=args.seed, batch_size=args.batch_size, eight_bit=args.eight_bit)
     if not importlib.util.find_spec('adv_lib'):
-        Console().print('adversarial-library is not installed, so its attacks are left out; '
-                        '`make env-bench` installs it')
+        screen.say('adversarial-library is not installed, so its attacks are left out; '
+                   '`make env-bench` installs it')
 
     def measure(one: Attack) -> dict:
         result, ratio = over_bare(model, images, labels, one, **options)
@@ -146,8 +148,7 @@ def compare(attacks: Mapping[str, Attack], measure: Callable[[Attack], dict],
     if not chosen:
         raise InputError(f'no attack is called {" or ".join(args.only)}: {", ".join(attacks)}')
     args.out.mkdir(parents=True, exist_ok=True)
-    store, console = args.out / f'{args.command}.json', Console()
-    console.width = max(console.width, 120)  # a wrapped line reads better than narrow columns
+    store = args.out / f'{args.command}.json'
     known = json.loads(store.read_text()) if store.exists() else {}
     for name, one in track(chosen.items(), 'measuring', console=Console(stderr=True)):
         setup = settings | dict(attack=repr(one))
@@ -156,11 +157,10 @@ def compare(attacks: Mapping[str, Attack], measure: Callable[[Attack], dict],
             part = store.with_suffix('.part')
             part.write_text(json.dumps(known, indent=1))
             part.replace(store)  # a killed run leaves what was measured before
-    show(console, {name: known[name] for name in chosen}, title)
+    show({name: known[name] for name in chosen}, title)
     curves = {name: (known[name]['l0_pixels'], known[name]['success_8bit']) for name in chosen}
     draw_curves(curves, store.with_suffix('.png'), title=title)
-    console.print(f'results in {store}, chart in {store.with_suffix(".png")}',
-                  markup=False)
+    screen.show(f'results in {store}, chart in {store.with_suffix(".png")}')
 
 
 def measured(result: AttackResult, images: Tensor) -> dict:
@@ -175,7 +175,7 @@ def measured(result: AttackResult, images: Tensor) -> dict:
     return {name: column.tolist() for name, column in columns.items()}
 
 
-def show(console: Console, rows: Mapping[str, dict], title: str) -> None:
+def show(rows: Mapping[str, dict], title: str) -> None:
     """One line per attack; sparsity over the float successes, failures infinite in the median."""
     table = Table('attack', 'success', '8-bit', 'elements\nmedian', '\nmean', 'pixels\nmedian',
                   '\nmean', 'clusters\nANC', 'd_2,0', 'forwards', 'backwards', 'over\nbare',
@@ -188,7 +188,7 @@ def show(console: Console, rows: Mapping[str, dict], title: str) -> None:
         rates = (f'{statistics.fmean(row[key]):.3f}' for key in ('success', 'success_8bit'))
         ratio = f'{row["over_bare"]:.2f}' if 'over_bare' in row else '-'
         table.add_row(name, *rates, *(f'{cell:.4g}' for cell in cells), ratio)
-    console.print(table)
+    screen.show(table, width=120)  # a wrapped line reads better than narrow columns
 
 
 def _median(row: dict, key: str) -> float:

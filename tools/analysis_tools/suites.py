@@ -11,8 +11,10 @@ from sparse_dense_attacks import (
     WIFGSM,
     Attack,
     BudgetSearch,
+    Descent,
     ForeignAttack,
     RandomPixels,
+    ScreenedCorners,
     SigmaZero,
     SparseAutoAttack,
     SparsePGD,
@@ -22,7 +24,8 @@ from sparse_dense_attacks import (
 )
 from sparse_dense_attacks.groups import Kernel, Patch, Pixel
 
-PIXELS_ONLY = ('SparsePGD', 'SparsePGD unprojected', 'PGD0', 'RandomPixels')
+PIXELS_ONLY = ('SparsePGD', 'SparsePGD unprojected', 'PGD0', 'RandomPixels',
+               'ScreenedCorners')
 
 
 def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = True,
@@ -31,7 +34,8 @@ def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = Tr
 
     Args:
         k: a count, or a share of the region.
-        steps: iterations of the attacks along gradients, and draws of random pixels.
+        steps: iterations of the attacks along gradients, half the forwards of ScreenedCorners, and
+            draws of random pixels.
         queries: of Sparse-RS.
         early_stop: whether an attack stops at an image's first success.
         kernel: the groups; single pixels by default.
@@ -44,6 +48,7 @@ def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = Tr
         'SparsePGD unprojected': SparsePGD(**budget, gradient='unprojected'),
         'StructuredSparsePGD': StructuredSparsePGD(**budget, kernel=kernel),
         'SwapPGD': SwapPGD(**budget, kernel=kernel),
+        'ScreenedCorners': ScreenedCorners(**stop, steps=2 * steps),
         'SparseRS': SparseRS(**stop, steps=queries, kernel=kernel),
         'SparseAutoAttack': SparseAutoAttack(**budget, queries=queries, kernel=kernel),
         'PGD0': PGD0(**budget),
@@ -54,13 +59,15 @@ def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = Tr
     return {name: attack for name, attack in suite.items() if name not in left_out}
 
 
-def minimum_suite(task: str, steps: int, budget: int | float | None = None) -> dict[str, Attack]:
+def minimum_suite(task: str, steps: int, budget: int | float | None = None,
+                  kernel: Kernel | None = None) -> dict[str, Attack]:
     """The minimum question: the fewest changes.
 
     Args:
         task: what GSE and WI-FGSM are set for, a key of the table below.
-        steps: iterations of sigma-zero and ASLO; of the other two where the table says so.
+        steps: iterations of sigma-zero, ASLO and Descent; of the other two where the table says so.
         budget: stop at results that change no more than this; see MinimumAttack.
+        kernel: what 'Descent pixel' counts in place of pixels; the others know no groups.
     """
     as_many = dict(steps=steps)
     short = dict(iters=steps, search_steps=4)
@@ -78,6 +85,8 @@ def minimum_suite(task: str, steps: int, budget: int | float | None = None) -> d
     return {
         'SigmaZero': SigmaZero(**common),
         'SigmaZero pixel': SigmaZero(**common, unit='pixel'),
+        'Descent': Descent(**common),
+        'Descent pixel': Descent(**common, unit='pixel', kernel=kernel or Pixel()),
         'ASLO': ASLO(**common),
         'ASLO pixel': ASLO(**common, unit='pixel'),
         'ASLO no threshold': ASLO(**common, threshold='none'),
@@ -106,7 +115,7 @@ def cost_suite(steps: int) -> dict[str, Attack]:
     """One of each core, all of whose iterations see the whole batch; by class."""
     patches = budget_suite(3, steps, steps, early_stop=False, kernel=Patch(3, 3))
     every = patches | budget_suite(3, steps, steps, early_stop=False) | minimum_suite('cost', steps)
-    return pick(every, 'SigmaZero', 'ASLO', 'WIFGSM', 'GSE', 'SparsePGD', 'SwapPGD',
+    return pick(every, 'SigmaZero', 'Descent', 'ASLO', 'WIFGSM', 'GSE', 'SparsePGD', 'SwapPGD',
                 'StructuredSparsePGD', 'PGD0', 'SparseRS')
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from sparse_dense_attacks import screen
 from sparse_dense_attacks.cli.configs import load_config
 
 GOALS = dict(resnet18='Untargeted', semantic_fpn='UntargetedPixels', faster_rcnn='Vanish',
@@ -57,7 +58,7 @@ def training(args: argparse.Namespace) -> None:
         cells = (statistics.median(ratios), statistics.median(shares), min(shares), max(shares))
         milliseconds = 1000 * statistics.median(values)
         table.add_row(name, f'{milliseconds:.1f}', *(f'{value:.3f}' for value in cells))
-    Console().print(table)
+    screen.show(table)
 
 
 def training_seconds(model: str, iterations: int, hooks: list[dict], work_dir: Path) -> float:

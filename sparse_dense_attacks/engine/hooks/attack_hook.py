@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 from ...checks import check_config, check_mapping
 from ...registry import ATTACKS, GOALS
 from ...threat_model import ThreatModel
-from ..attacker import attacker_for
+from ..attacker import DISAGREES, attacker_for
 from ..class_names import check_class_names, names_in_checkpoint
 from ..warn import warn
 
@@ -59,6 +59,7 @@ class AttackHook(Hook):
             check_class_names(names_in_checkpoint(checkpoint), dataset)
         self.successes: list[bool] = []
         self.images = 0
+        self.disagreements = 0
         runner.logger.info(f'attack under {self.threat}')
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -72,6 +73,7 @@ class AttackHook(Hook):
         counted = result.clean_correct & result.defined
         self.successes += result.success[counted].tolist()
         self.images += int(result.defined.sum())
+        self.disagreements += sum(one.get(DISAGREES, False) for one in perturbed.measures)
 
     def after_test_epoch(self, runner, metrics=None) -> None:
         if self.images and not self.successes:
@@ -80,3 +82,6 @@ class AttackHook(Hook):
         rate = statistics.fmean(self.successes) if self.successes else math.nan
         runner.logger.info(f'attack success rate {rate:.4f} over {len(self.successes)} images the '
                            'victim got right')
+        if self.threat.grid == 'original':
+            runner.logger.info(f'attack/geometry_disagreements {self.disagreements}: images on whose '
+                               'success the test pipeline and its differentiable copy differ')

@@ -1,0 +1,228 @@
+"""Walking down from a success, one unit after the other: our attack for the minimum question."""
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checks import check_choice, check_config, check_int, check_number
+from ..errors import InputError
+from ..groups import Kernel, Pixel
+from ..objectives.base import AnyObjective, Restricted
+from ..ops import box_bounds, changed_pixels, gradient, largest
+from ..registry import ATTACKS, KERNELS, Config
+from .active import Active
+from .base import Attack, MinimumAttack
+from .rng import ImageRNG
+from .sigma_zero import SigmaZero
+
+__all__ = ['Descent']
+
+
+@ATTACKS.register_module()
+@dataclass(frozen=True)
+class Descent(MinimumAttack):
+    """Starts from a cheap success of another attack and makes it smaller: drop a unit, then exchange units until it is one again.
+
+    This attack is **ours**. A unit is a channel value, a pixel or a group of pixels. A step costs a forward and a backward:
+
+    1. If the candidate is adversarial it is stored, and what matters least at it is dropped: the units whose return to the clean
+       image would give the margin least, by its gradient.
+    2. If not, it becomes the held point if its margin is lower than the one held; what came in to no avail gets tired.
+    3. The next candidate comes from the held point: a unit that matters little leaves, one that promises much enters at the
+       better end of its box, both varied by noise from the second try on; the other changes take a small step along the sign
+       of the gradient.
+
+    While an image has no success yet, because the first attack had none, units only enter, half as many as there are.
+
+    Args:
+        steps: forwards per image, those of ``base`` included; but at least one for what ``base`` has found. The wrapper's look at
+            the clean image comes on top, and each of the steps costs a backward, too.
+        base: the attack whose result is the start: an object, its name or a config dict. None: sigma-zero in the same unit for a
+            third of the steps.
+        unit: ``'element'`` counts channel values, ``'pixel'`` pixels, or groups with a ``kernel``.
+        kernel: groups instead of pixels, see :class:`StructuredSparsePGD`.
+        drop: share of the units dropped after a success; at least one goes.
+        exchange: share of the units exchanged at once; at least one is.
+        alpha: step of the changes that stay.
+        noise: standard deviation of the log promises.
+        budget: see :class:`MinimumAttack`; in groups with a ``kernel``.
+
+    Every image has its own count of steps: a base that stops early at some images leaves them more.
+    """
+    steps: int = 300
+    base: Attack | Config | None = None
+    unit: str = 'element'
+    kernel: Kernel | Config = Pixel()
+    drop: float = 0.0
+    exchange: float = 0.0
+    alpha: float = 0.2
+    noise: float = 0.25
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_int(self, 'steps')
+        check_choice(self, 'unit', ('element', 'pixel'))
+        check_config(self, 'kernel')
+        object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
+        if self.unit == 'element' and self.kernel != Pixel():
+            raise InputError(f'Descent: kernel = {self.kernel} groups pixels; '
+                             "set unit='pixel' with it")
+        if self.base is not None:
+            check_config(self, 'base')
+            object.__setattr__(self, 'base', ATTACKS.build(self.base))
+        for name in ('drop', 'exchange', 'alpha'):
+            check_number(self, name, 0, 1, low_ok=True, high_ok=True)
+        check_number(self, 'noise', low_ok=True)
+
+    @property
+    def first(self) -> Attack:
+        """The attack that the descent starts from."""
+        return self.base or SigmaZero(steps=max(self.steps // 3, 1), unit=self.unit)
+
+    def _places(self, objective: AnyObjective) -> Tensor:
+        if self.unit == 'element':
+            return super()._places(objective)
+        return self.kernel.usable(objective.region)
+
+    def has_room(self, objective: AnyObjective) -> Tensor:
+        return self._places(objective).flatten(1).any(1)
+
+    def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
+        changed = changed_pixels(adversarial, objective.images)
+        return self.kernel.cover(changed, self.kernel.usable(objective.region))
+
+    def within(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
+        if self.budget is None or self.kernel == Pixel():
+            return super().within(objective, adversarial)
+        size = (adversarial - objective.images).abs().amax(1, keepdim=True)
+        chosen = self._cover(size, self._places(objective), self.limit(objective))
+        return torch.where(self._spread(chosen, size.shape[2:]) > 0, adversarial, objective.images)
+
+    def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        best, before = objective.images.clone(), objective.forwards.clone()
+        found = self.first.run(objective, rng)
+        s = self._start(objective, found.detach())
+        s.left = (self.steps - (objective.forwards - before)).clamp(min=1)
+        s.keep(~objective.failed.cpu())
+        grid_rng = rng if self.unit == 'element' else rng.on_grid(self.kernel.grid)
+        size = best.shape[2:]
+
+        while len(s):
+            # look at the candidate
+            mask = self._spread(s.v, size)
+            z = torch.addcmul(s.x, s.p, mask.to(s.p.dtype)).requires_grad_()
+            verdict = objective(z, s.rows)
+            s.grad, s.margin = gradient(verdict.margin, z), verdict.margin.detach()
+            s.success = verdict.success
+
+            # keep the smallest success, drop images that are done
+            s.left = s.left - 1
+            count = s.v.flatten(1).sum(1)
+            better = s.success & (count < s.fewest)
+            s.fewest = torch.where(better, count, s.fewest)
+            done = objective.failed[s.rows] | (s.fewest <= s.enough)
+            better, done, count = torch.stack([better, done, count]).cpu()
+            better, done = better.bool(), done.bool() | (s.left == 0)
+            best[s.rows[better]] = z.detach()[better]
+            most = max(int(count[~done].amax()), 1) if not done.all() else 0
+            s.keep(~done)
+            if not len(s):
+                break
+
+            self._hold(s)
+            self._drop(s, most)
+            self._exchange(s, most, grid_rng)
+        return best
+
+    def _start(self, objective: Restricted, found: Tensor) -> Active:
+        """The candidate is what the first attack found; nothing is held yet."""
+        x, places = objective.images, self._places(objective)
+        room = places.flatten(1).sum(1)
+        fewest = room + 1
+        low, high = (bound.mul_(objective.region) for bound in box_bounds(x, 1.0))
+        p = (found - x).clamp_(low, high)
+        if self.unit == 'element':
+            v = p != 0
+        else:
+            v = self._cover(p.abs().amax(1, keepdim=True), places, room)
+        return Active(
+            # what stays: units that may be chosen and how many they are, the box, the count to reach
+            x=x, places=places, room=room, low=low, high=high, enough=self.limit(objective).clamp(min=1),
+            # the candidate: changes, chosen units and which of these are new; the smallest success
+            p=p, v=v, new=torch.zeros_like(v), fewest=fewest,
+            # the point that is held, its gradient and margin; what was tried in vain, and whether anything was
+            held_p=p, held_v=v, held_grad=torch.zeros_like(x),
+            held_margin=x.new_full((len(x),), torch.inf),
+            tired=torch.zeros_like(v, dtype=x.dtype), again=torch.zeros_like(fewest, dtype=torch.bool))
+
+    def _hold(self, s: Active) -> None:
+        """Take the candidate for the held point if it is better, or if nothing smaller is known yet."""
+        better = s.success | (s.margin < s.held_margin) | (s.fewest > s.room)
+        s.again, taken = ~better, _wide(better)
+        s.tired = torch.where(taken, 0.3 * s.tired, s.tired + 2.0 * s.new)
+        # at success many margins are flat: then the last gradient that says something stays
+        flat = ~_wide((s.grad != 0).flatten(1).any(1))
+        s.held_grad = torch.where(taken & ~flat, s.grad, s.held_grad)
+        s.held_p = torch.where(taken, s.p, s.held_p)
+        s.held_v = torch.where(taken, s.v, s.held_v)
+        s.held_margin = torch.where(better, s.margin, s.held_margin)
+        # what is left after the drop has never been looked at
+        s.held_margin = torch.where(s.success, torch.inf, s.held_margin)
+
+    def _drop(self, s: Active, most: int) -> None:
+        """After a success what matters least goes."""
+        s.worth = self._gather(-s.held_grad * s.held_p).masked_fill_(~s.held_v, 0)
+        count = s.held_v.flatten(1).sum(1)
+        count = (self.drop * count).round().long().clamp(min=1).minimum(count - 1) * s.success
+        useless = (-s.worth).masked_fill_(~s.held_v, -torch.inf)
+        s.held_v = s.held_v & ~largest(useless, count, most)
+
+    def _exchange(self, s: Active, most: int, grid_rng: ImageRNG) -> None:
+        """The next candidate: some units leave and as many enter; without a success so far they only enter."""
+        count = s.held_v.flatten(1).sum(1)
+        searching, spare = s.fewest > s.room, s.room - count
+        enters = (self.exchange * count).round().long().clamp(min=1).minimum(spare)
+        leaves = torch.where(searching, 0, enters.minimum(count))
+        enters = torch.where(searching, (count // 2).clamp(min=1).minimum(spare), enters)
+
+        # the first try from a held point is what the gradient says, later ones vary it; one draw serves both choices
+        draw = grid_rng.normal(s.v.shape[1], s.rows).mul_(_wide(s.again))
+        worth = s.worth / _wide(s.worth.abs().flatten(1).amax(1).clamp_(min=1e-30))
+        leave = largest((draw - worth).masked_fill_(~s.held_v, -torch.inf), leaves, most)
+
+        corner = torch.where(s.held_grad > 0, s.low, s.high)
+        promise = self._gather(-s.held_grad * corner).clamp_(min=1e-30).log_()
+        promise = promise.add_(draw, alpha=self.noise).sub_(s.tired)
+        s.new = largest(promise.masked_fill_(s.held_v | ~s.places, -torch.inf), enters, most)
+
+        s.v = s.held_v & ~leave | s.new
+        moved = torch.clamp(s.held_p - self.alpha * s.held_grad.sign(), s.low, s.high)
+        s.p = torch.where(self._spread(s.new, s.x.shape[2:]) > 0, corner, moved)
+
+    def _gather(self, a: Tensor) -> Tensor:
+        """Sum of channel values (b, C, H, W) over each unit."""
+        return a if self.unit == 'element' else self.kernel.correlate(a.sum(1, keepdim=True))
+
+    def _spread(self, v: Tensor, size: torch.Size) -> Tensor:
+        """The mask over units as one over channel values or pixels."""
+        return v if self.unit == 'element' else self.kernel.expand(v, size)
+
+    def _cover(self, size: Tensor, places: Tensor, most: Tensor) -> Tensor:
+        """Units, at most ``most`` (B,) of each image, that cover what is largest in ``size`` (B, 1, H, W): the best, again and
+        again."""
+        if self.kernel == Pixel():
+            return largest(size, most, int(most.max())) & (size > 0)
+        chosen = torch.zeros_like(places)
+        for number in range(int(most.max())):
+            gain = self.kernel.correlate(size).mul_(places)
+            wanted = (gain.flatten(1).amax(1) > 0) & (most > number)
+            if not wanted.any():
+                break
+            chosen = chosen | largest(gain, wanted.long(), 1)
+            size = size * (1 - self.kernel.expand(chosen.to(size.dtype), size.shape[2:]))
+        return chosen
+
+
+def _wide(flag: Tensor) -> Tensor:
+    """(b,) as (b, 1, 1, 1)."""
+    return flag[:, None, None, None]
