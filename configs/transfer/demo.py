@@ -3,7 +3,6 @@
 #
 #     sda transfer sparse_dense_attacks::transfer/demo.py
 #
-# To expect: docs/transfer.md.
 _base_ = ['demo_models.py']
 limit = 32
 attack = dict(type='SparsePGD', k=205, steps=100, early_stop=False)
