@@ -325,7 +325,7 @@ def test_a_goal_of_another_task_is_refused(tmp_path, capfd):
     config = tmp_path / 'config.py'
     config.write_text(f"_base_ = ['{CONFIG}']\ngoal = dict(_delete_=True, type='Untargeted')\n")
     assert main(attack_from_command_line, [str(config), '--work-dir', str(tmp_path / 'run')]) == 2
-    assert 'the model does detection: Vanish, ' in capfd.readouterr().err
+    assert 'the model does detection: set goal to one of Vanish, ' in ' '.join(capfd.readouterr().err.split())
 
 
 def test_a_pipeline_without_annotations_is_refused(tmp_path, capfd):
