@@ -4,6 +4,8 @@ import os
 # Tiny models: threads cost more than they save, and other workers run beside this one. Commands that tests start inherit it.
 os.environ['OMP_NUM_THREADS'] = '1'
 
+import sys  # noqa: E402
+
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -11,7 +13,10 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _numbers_as_torch_has_them():
-    """Commands take tiny numbers for zero; the next test of the process must not."""
+def _no_test_leaves_globals_behind():
+    """Commands take tiny numbers for zero, and a runner makes its library the place where types are looked up."""
     yield
     torch.set_flush_denormal(False)
+    if 'mmengine' in sys.modules:
+        from mmengine.registry import DefaultScope
+        DefaultScope._instance_dict.clear()
