@@ -12,13 +12,16 @@ ifneq ($(wildcard ../shared/assets),)
 export SDA_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: attack test test-upstream test-compiled lint env env-upstream env-compiled env-bench doctor clean
+.PHONY: attack test test-gpu test-upstream test-compiled lint env env-upstream env-compiled env-bench doctor clean
 
 attack: env  ## sparse attack on the embedded demo detector; more options: make attack ARGS='--limit 2'
 	$(PYTHON_ENV)/bin/python tools/attack.py configs/spgd_faster_rcnn.py $(ARGS)
 
 test: env  ## the whole test suite; a part of it: make test ARGS='tests/ops -m "not slow"'
 	$(PYTHON_ENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
+
+test-gpu: env  ## what must hold on a GPU; every other test runs on the CPU
+	$(PYTHON_ENV)/bin/python -m pytest $(PARALLEL) -m gpu $(ARGS)
 
 test-upstream: env-upstream  ## the same suite on the last open-mmlab releases
 	$(UPSTREAM_ENV)/bin/python -m pytest $(PARALLEL) $(ARGS)

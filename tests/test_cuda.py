@@ -9,7 +9,7 @@ from sparse_dense_attacks.cli.attack import attack_from_command_line
 from tests.attacks.test_conformance import batch, every_core
 from tests.helpers import Net, objective, pictures
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device: make test-gpu')]
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ('spgd_faster_rcnn', 'spgd_yolox', 'spgd_semantic_fpn', 'spgd_resnet18', 'sigma_zero_faster_rcnn')
@@ -22,7 +22,8 @@ def test_a_core_finds_the_same_on_both_devices(attack):
     assert on_gpu.images.is_cuda and on_gpu.success.any()
     for name in ('success', 'l0_elements', 'l0_pixels', 'groups', 'forwards', 'backwards'):
         assert getattr(on_gpu, name).cpu().tolist() == getattr(on_cpu, name).tolist(), name
-    assert torch.allclose(on_gpu.images.cpu(), on_cpu.images, atol=1e-4)
+    # a value between two grey levels may be rounded to the other one
+    assert ((on_gpu.images.cpu() - on_cpu.images) * 255).abs().max() < 1.01
 
 
 @pytest.mark.openmmlab

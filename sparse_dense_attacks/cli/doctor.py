@@ -99,6 +99,11 @@ KNOWN_FAILURES = (
         'pip uninstall imgaug, then pip install imaug',
     ),
     (
+        r'NoneType takes no arguments',
+        'transformers 5 no longer has all that mmpretrain imports from it',
+        'pip install "transformers<5"',
+    ),
+    (
         r'compiled using NumPy 1|Numpy is not available',
         'this torch was built for numpy 1',
         OLD_NUMPY,

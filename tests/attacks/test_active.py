@@ -64,7 +64,7 @@ def test_names_are_found_or_missed_as_attributes_are():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device: make test-gpu')
 def test_each_tensor_stays_where_it_is():
     s = Active(x=torch.arange(3., device='cuda'), stuck=mask(1, 0, 0))
     s.keep(mask(1, 0, 1))

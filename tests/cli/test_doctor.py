@@ -84,6 +84,7 @@ def test_untested_versions_are_only_noted(doctor, machine):
     ("ModuleNotFoundError: No module named 'ftfy'", 'mmsegmentation', 'ftfy regex'),
     ('AssertionError: MMCV==2.3.6 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0.', 'accept', 'onedl'),
     ('AttributeError: `np.sctypes` was removed in the NumPy 2.0 release', 'numpy 2', 'imaug'),
+    ('TypeError: NoneType takes no arguments', 'transformers 5', 'transformers<5'),
     ('ImportError: libGL.so.1: cannot open shared object file', 'libGL', 'opencv-python-headless'),
     ('killed by signal 11', 'crashed', 'export SDA_COMPILED_OPS=0'),
     ('ValueError: something new', 'something new', 'make clean env'),
