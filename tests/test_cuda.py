@@ -22,8 +22,9 @@ def test_a_core_finds_the_same_on_both_devices(attack):
     assert on_gpu.images.is_cuda and on_gpu.success.any()
     for name in ('success', 'l0_elements', 'l0_pixels', 'groups', 'forwards', 'backwards'):
         assert getattr(on_gpu, name).cpu().tolist() == getattr(on_cpu, name).tolist(), name
-    # a value between two grey levels may be rounded to the other one
-    assert ((on_gpu.images.cpu() - on_cpu.images) * 255).abs().max() < 1.01
+    # a value between two grey levels may be rounded to the other one, and a gradient of almost zero may have either sign
+    levels = ((on_gpu.images.cpu() - on_cpu.images) * 255).abs()
+    assert (levels > 0.01).float().mean() < 0.02
 
 
 @pytest.mark.openmmlab
