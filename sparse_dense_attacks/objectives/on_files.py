@@ -72,16 +72,24 @@ class _Shown(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, maps, shape):
         ctx.maps, ctx.shape = maps, x.shape
-        found = x.new_zeros(len(x), *shape)
+        found = x.new_empty(len(x), *shape)
         for image, shown, one in zip(x, found, maps, strict=True):
-            (h, w), (height, width) = one.source, one.target
-            shown[:, :height, :width] = one.forward(image[:, :h, :w])
+            h, w = one.source
+            _fill(shown, one.forward(image[:, :h, :w]))
         return found
 
     @staticmethod
     def backward(ctx, grad):
-        found = grad.new_zeros(ctx.shape)
+        found = grad.new_empty(ctx.shape)
         for image, shown, one in zip(found, grad, ctx.maps, strict=True):
-            (h, w), (height, width) = one.source, one.target
-            image[:, :h, :w] = one.adjoint(shown[:, :height, :width])
+            height, width = one.target
+            _fill(image, one.adjoint(shown[:, :height, :width]))
         return found, None, None
+
+
+def _fill(whole: Tensor, part: Tensor) -> None:
+    """Copy an image (C, h, w) into the top left corner of a larger one; the rest is zero."""
+    height, width = part.shape[1:]
+    whole[:, :height, :width] = part
+    whole[:, height:] = 0
+    whole[:, :height, width:] = 0

@@ -159,7 +159,7 @@ class FileGeometry:
         x = (x * 255).round_()
         for step in self.steps:
             x = step.forward(x)
-        return x / 255
+        return x.div_(255)  # of a copy
 
     def adjoint(self, grad: Tensor) -> Tensor:
         """The gradient (C, h, w) of the file's pixels from one of the network input."""
