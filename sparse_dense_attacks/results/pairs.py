@@ -68,10 +68,11 @@ def pairs_of_run(name: str, run: Run, files: Mapping[str, str]) -> PairSet:
     if threat.get('grid') != 'original':
         raise InputError(f'{run.work_dir} was attacked on the grid {threat.get("grid")!r}, whose '
                          "pictures fit one model only: set threat = dict(grid='original')")
-    pairs = {}
-    for record in run.records:
-        if not record.skipped and record.key in files:
-            clean = Path(files[record.key]).resolve()
+    records, pairs = {record.key: record for record in run.records}, {}
+    for key, file in files.items():  # an image that was attacked again has its line elsewhere
+        record = records.get(key)
+        if record is not None and not record.skipped:
+            clean = Path(file).resolve()
             pairs[str(clean)] = Pair(clean, run.work_dir / record.file, record.digest,
                                      record.l0_pixels)
     if not pairs:
