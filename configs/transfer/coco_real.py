@@ -1,11 +1,11 @@
-# Real weights, real images: YOLOX-nano (COCO), DeepLabV3 (PASCAL VOC) and SqueezeNet (ImageNet), each against each on the files of
-# COCO, with 1 % of their pixels. $SDA_ASSETS names the folder with weights and images (default: data/); run it in a checkout, whose
-# tools/analysis_tools/assets.py knows the two plain models.
+# Real weights, real images: YOLOX-nano (COCO), DeepLabV3 (PASCAL VOC) and SqueezeNet (ImageNet), each against each on the
+# files of COCO, with 1 % of their pixels. $SDA_ASSETS names the folder with weights and images (default: data/); run it in a
+# checkout, whose tools/analysis_tools/assets.py knows the two plain models.
 #
 #     sda transfer configs/transfer/coco_real.py
 #
-# The truth of the plain modules is what they say of the clean images. Beside the three sources flat features of the segmenter, which
-# need no head, and all three models at once.
+# The truth of the plain modules is what they say of the clean images. Beside the three sources flat features of the segmenter,
+# which need no head, and all three models at once.
 models = dict(
     yolox_nano=dict(config='sparse_dense_attacks::coco/spgd_yolox-nano_coco_original.py'),
     deeplabv3=dict(module='tools.analysis_tools.assets:deeplabv3_on_files'),

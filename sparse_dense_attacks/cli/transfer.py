@@ -89,7 +89,8 @@ class Plan:
         images: folder of photos, None for each model's own test set.
         limit: how many images at most.
         attack, threat: of sources that bring none.
-        goals: of each task, for sources that bring none.
+        goals: for sources that bring none, by the library of a task ('mmpretrain' for classifiers,
+            'mmdet', 'mmseg'), of plain modules, too.
         seeds: how many of each control.
         allow_unequal: budgets may differ.
         gallery: name of the image to draw, None for the first.
@@ -392,8 +393,13 @@ def _check_budgets(plan: Plan, sources: Sequence['PairSet']) -> list[str]:
         if one.facts.get('early_stop'):
             text = (f'source {one.name} stops at its first success (early_stop), which makes '
                     'fragile examples: set early_stop=False')
-            say(f'warning: {text}')
-            notes.append(f'**{text[0].upper()}{text[1:]}.**')
+        elif one.facts.get('until_broken'):
+            text = (f'source {one.name} stops at an image once it is broken within the budget, '
+                    'which makes fragile examples')
+        else:
+            continue
+        say(f'warning: {text}')
+        notes.append(f'**{text[0].upper()}{text[1:]}.**')
     return notes
 
 

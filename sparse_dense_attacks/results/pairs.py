@@ -122,6 +122,9 @@ def _facts(run: Run) -> dict[str, Any]:
     attack = identity.get('attack') or {}
     return dict(attack=attack.get('type'), goal=(identity.get('goal') or {}).get('type'),
                 budget=attack.get('k', attack.get('budget')), steps=attack.get('steps'),
-                early_stop=attack.get('early_stop'), seed=identity['threat'].get('seed'),
+                early_stop=attack.get('early_stop'),
+                # a search for the fewest changes ends at the first success within its budget
+                until_broken=True if attack.get('budget') is not None else None,
+                seed=identity['threat'].get('seed'),
                 forwards=sum(one.forwards for one in records) / max(len(records), 1),
                 pixels=sum(one.l0_pixels for one in records) / max(len(records), 1))
