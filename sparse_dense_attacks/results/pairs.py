@@ -96,7 +96,8 @@ def pairs_of_folders(name: str, clean: Path, adversarial: Path) -> PairSet:
     short: dict[str, list[Path]] = {}
     for path in _images(clean):
         whole[str(path.relative_to(clean).with_suffix(''))] = path
-        short.setdefault(path.stem, []).append(path)
+        for stem in (path.stem, path.name):  # images/ of a run holds photo.jpg.png
+            short.setdefault(stem, []).append(path)
     pairs = {}
     for path in _images(adversarial):
         beside = short.get(path.stem, [])
