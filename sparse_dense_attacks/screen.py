@@ -138,12 +138,14 @@ class _OurLines(logging.Handler):
 
 
 @contextlib.contextmanager
-def progress(total: float, shown: bool = True) -> Iterator[Callable[[int], None]]:
+def progress(total: float, shown: bool = True,
+             what: str = 'attack') -> Iterator[Callable[[int], None]]:
     """Count images: a bar on a terminal, otherwise a line after the first batch and every minute.
 
     Args:
         total: how many images there are.
         shown: False for processes that do not print.
+        what: is done to them.
 
     Yields:
         A function to call with the number of images that have just been finished.
@@ -152,14 +154,14 @@ def progress(total: float, shown: bool = True) -> Iterator[Callable[[int], None]
     if not shown:
         yield lambda images: None
     elif console.is_terminal:
-        columns = (TextColumn('attack'), BarColumn(), MofNCompleteColumn(), TextColumn('images'),
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn('images'),
                    TimeElapsedColumn(), TextColumn('left'),
                    TimeRemainingColumn(elapsed_when_finished=False))
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task('attack', total=total)
+            task = bar.add_task(what, total=total)
             yield lambda images: bar.advance(task, images)
     else:
-        lines = _Lines(math.ceil(total))
+        lines = _Lines(math.ceil(total), what=what)
         yield lines.advance
         lines.finish()
 
@@ -167,8 +169,9 @@ def progress(total: float, shown: bool = True) -> Iterator[Callable[[int], None]
 class _Lines:
     """Progress as lines, for logs of batch systems and pipes."""
 
-    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic, pause: float = 60):
-        self.total, self.done = total, 0
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic, pause: float = 60,
+                 what: str = 'attack'):
+        self.total, self.done, self.what = total, 0, what
         self.clock, self.pause = clock, pause
         self.start = clock()
         self.printed_at: float | None = None
@@ -187,7 +190,7 @@ class _Lines:
 
     def _print(self, passed: float) -> None:
         self.printed = self.done
-        text = f'attack: {self.done} of {self.total} images in {_span(passed)}'
+        text = f'{self.what}: {self.done} of {self.total} images in {_span(passed)}'
         left = self.total - self.done
         say(f'{text}, about {_span(passed / self.done * left)} left' if left > 0 and self.done else text)
 

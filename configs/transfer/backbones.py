@@ -1,7 +1,9 @@
 # Do convolutional and attention backbones break together? Classifiers of mmpretrain's zoo look at the photos of a folder; what
-# each says of the clean ones is the truth. Weights are fetched by mmengine.
+# each says of the clean ones is the truth.
 #
 #     sda transfer sparse_dense_attacks::transfer/backbones.py --cfg-options images=photos
+#
+# It needs the zoo's weights, which mmengine fetches: without a network, or weights in its cache, it stops with one line.
 models = dict(
     resnet50=dict(config='mmpretrain::resnet/resnet50_8xb32_in1k.py'),
     convnext=dict(config='mmpretrain::convnext/convnext-tiny_32xb128_in1k.py'),

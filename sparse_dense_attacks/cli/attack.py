@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..engine import Attacker
 
-__all__ = ['arguments', 'attack_from_command_line', 'attack_runner', 'build', 'main', 'opened',
+__all__ = ['DEFAULTS', 'arguments', 'attack_from_command_line', 'attack_runner', 'build', 'main', 'opened',
            'prepare', 'settle']
 
 # Fields of the threat model that configs had at top level before there was one.
@@ -33,7 +33,7 @@ _OWN = ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER)
 # All steps are spent where the metric, such as average precision, is read afterwards.
 _SPARSE_PGD = dict(type='SparsePGD', k=0.01, early_stop=False)
 # Library of a config -> its task, and the attack and goal if neither command nor config has any.
-_DEFAULTS: dict[str, tuple] = {
+DEFAULTS: dict[str, tuple] = {
     'mmdet': ('detection', _SPARSE_PGD, dict(type='Vanish')),
     'mmseg': ('segmentation', _SPARSE_PGD, dict(type='UntargetedPixels')),
     'mmpretrain': ('classification', dict(type='SparsePGD', k=0.01), dict(type='Untargeted')),
@@ -190,7 +190,7 @@ def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]
     """Build what the arguments, else the config, else the defaults name, after writing it and all
     ``--cfg-options`` into ``cfg``."""
     from .configs import set_options
-    fallback = _DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
+    fallback = DEFAULTS.get(cfg.get('default_scope'), (None, None, None))
     task, defaults = fallback[0], fallback[1:]
     for key, registry, default in zip(('attack', 'goal'), (ATTACKS, GOALS), defaults, strict=True):
         if chosen := _chosen(registry, getattr(args, key), cfg.get(key) or default):

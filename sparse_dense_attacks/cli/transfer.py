@@ -16,6 +16,8 @@ import argparse
 import copy
 import gc
 import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +89,8 @@ class Plan:
         images: folder of photos, None for each model's own test set.
         limit: how many images at most.
         attack, threat: of sources that bring none.
-        goals: of each task, for sources that bring none.
+        goals: for sources that bring none, by the library of a task ('mmpretrain' for classifiers,
+            'mmdet', 'mmseg'), of plain modules, too.
         seeds: how many of each control.
         allow_unequal: budgets may differ.
         gallery: name of the image to draw, None for the first.
@@ -141,6 +144,20 @@ class Plan:
                    given.get('attack'), threat, given.get('goals') or {}, seeds,
                    bool(given.get('allow_unequal', False)), given.get('gallery'), args)
 
+    def used(self) -> list[str]:
+        """Names of the models that are a source, a member of one, or a victim."""
+        found = dict.fromkeys(self.victims)
+        for source in self.sources.values():
+            for entry in [source] if 'model' in source else source.get('members', []):
+                found[_member(entry)['model']] = None
+        return list(found)
+
+    @property
+    def shown_photos(self) -> int | None:
+        """How many of a folder's images are attacked; all where models have images of their own."""
+        own = any(model.get('own_images') for model in self.models.values())
+        return None if own else self.limit
+
     def config(self, name: str) -> tuple['Config', argparse.Namespace]:
         """The config of a model with the plan's images, and arguments for its run."""
         from .attack import arguments
@@ -150,7 +167,7 @@ class Plan:
         args = arguments([model['config']])
         args.checkpoint = model.get('checkpoint')
         args.images = None if model.get('own_images') else self.images
-        args.limit = None if args.images else self.limit
+        args.limit = self.shown_photos if args.images else self.limit
         for field in ('device', 'trust_weights', 'resume', 'verbose', 'launcher'):
             setattr(args, field, getattr(self.args, field))
         return cfg, args
@@ -200,9 +217,6 @@ def _check_source(name: str, source: Mapping, models: Mapping) -> None:
                                  f'{nearest(field, MEMBER)}')
         model = _member(entry).get('model')
         _known(model, models, f'sources.{name}')
-        if 'module' in models[model]:
-            raise InputError(f"sources.{name}: '{model}' is a plain module, which can be a victim "
-                             'only: attack models of configs')
     twice = [one for one in entries if [_member(each).get('model') for each in entries].count(
         _member(one).get('model')) > 1]
     if twice:
@@ -213,10 +227,10 @@ def _check_source(name: str, source: Mapping, models: Mapping) -> None:
 
 
 def _fill(plan: Plan) -> list['Cell']:
-    sources = [_source(plan, name) for name in plan.sources]
+    files = {name: _files(plan, name) for name in plan.used()}
+    sources = [_source(plan, name, files) for name in plan.sources]
     notes = _check_budgets(plan, sources)
-    files = {name: _files(plan, name) for name in plan.victims}
-    images = _common(plan, sources, files)
+    images = _common(plan, sources, {name: files[name] for name in plan.victims})
     cells: list[Cell] = []
     for name in plan.victims:
         cells += _victim(plan, name, sources, images)
@@ -227,14 +241,14 @@ def _fill(plan: Plan) -> list['Cell']:
 
 # Sources
 
-def _source(plan: Plan, name: str) -> 'PairSet':
+def _source(plan: Plan, name: str, files: Mapping[str, Sequence[str] | None]) -> 'PairSet':
     """Run a source, or go on with it, or read what others have made."""
     from ..results import pairs_of_folders
     source = plan.sources[name]
     if 'adversarial' in source:
         return pairs_of_folders(name, Path(source['clean']), Path(source['adversarial']))
-    if 'members' in source:
-        return _attacked_together(plan, name, source)
+    if 'members' in source or 'module' in plan.models[source['model']]:
+        return _attacked_as_files(plan, name, source, files)
     return _attacked(plan, name, source)
 
 
@@ -250,28 +264,83 @@ def _runner(plan: Plan, source: Mapping, entry: Mapping, folder: Path):
     return attack_runner(cfg, args)
 
 
-def _attacked_together(plan: Plan, name: str, source: Mapping) -> 'PairSet':
-    """Run an ensemble, or go on with it."""
-    from ..engine.ensemble_run import attack_together, members_of, shared_files
-    from ..results import Run, pairs_of_run
-    folder, combine = plan.folder / 'sources' / name, source.get('combine', 'mean')
-    entries = [_member(one) for one in source['members']]
-    runners = {entry['model']: _runner(plan, source, entry, folder / 'members' / entry['model'])
-               for entry in entries}
-    infos = {one: runner.test_loop.run_info for one, runner in runners.items()}
-    first = next(iter(infos.values()))
-    goal = dict(type='Ensemble', combine=combine, weights=source.get('weights'),
-                members={one: info['identity']['goal'] for one, info in infos.items()})
-    own = {key: first['identity'][key] for key in ('attack', 'threat')}
-    identity = dict(own, goal=goal, members={one: info['identity'] for one, info in infos.items()})
-    run_info = dict(identity=identity, command=first['command'], versions=first['versions'])
-    members = members_of(runners)
-    files = shared_files(members)
-    if not (plan.args.resume and _finished(folder, identity, files)):
+def _attacked_as_files(plan: Plan, name: str, source: Mapping,
+                       files: Mapping[str, Sequence[str] | None]) -> 'PairSet':
+    """Run an ensemble or a plain module, or go on with it."""
+    from ..engine.ensemble_run import attack_together, library_member, shared_files
+    from ..results import Run, pairs_of_run, versions
+    folder = plan.folder / 'sources' / name
+    entries = [_member(one) for one in source.get('members', [source])]
+    members, identities = [], []
+    for entry in entries:
+        model = entry['model']
+        if 'module' in plan.models[model]:
+            member, identity = _plain(plan, source, entry, _images(plan, files))
+        else:
+            runner = _runner(plan, source, entry, folder / 'members' / model)
+            identity = runner.test_loop.run_info['identity']
+            member = library_member(model, runner)
+        members.append(member)
+        identities.append(identity)
+    combine, weights, identity = None, None, identities[0]
+    if 'members' in source:
+        combine, weights = source.get('combine', 'mean'), source.get('weights')
+        models = [entry['model'] for entry in entries]
+        goal = dict(type='Ensemble', combine=combine, weights=weights,
+                    members={one: own['goal'] for one, own in zip(models, identities, strict=True)})
+        common = {key: identity[key] for key in ('attack', 'threat')}
+        identity = dict(common, goal=goal, members=dict(zip(models, identities, strict=True)))
+    shared = shared_files(members)
+    if not (plan.args.resume and _finished(folder, identity, shared)):
         say(f'source {name}')
-        attack_together(members, files, folder, run_info, plan.args.resume, combine,
-                        source.get('weights'))
-    return pairs_of_run(name, Run.load(folder), files)
+        run_info = dict(identity=identity, command=shlex.join(sys.argv), versions=versions())
+        attack_together(members, shared, folder, run_info, plan.args.resume, combine, weights)
+    return pairs_of_run(name, Run.load(folder), shared)
+
+
+def _plain(plan: Plan, source: Mapping, entry: Mapping, images: Sequence[str]):
+    """A plain module as a member of a run, and what identifies it."""
+    from ..engine.plain import PlainMember, device_of, plain_victim, weights_digest
+    from ..results import describe
+    from ..threat_model import ThreatModel
+    from ..victims.base import sample_key
+    from .attack import DEFAULTS
+    name = entry['model']
+    path = plan.models[name]['module']
+    victim = plain_victim(_module(name, path), images[0], device_of(plan.args.device))
+    library, (_, attack, goal) = next((library, one) for library, one in DEFAULTS.items()
+                                      if one[0] == victim.task)
+    goals = {**plan.goals, **(source.get('goals') or {})}
+    attack = source.get('attack') or plan.attack or attack
+    goal = entry.get('goal') or goals.get(library) or goal
+    threat = ThreatModel.build({**plan.threat, **(source.get('threat') or {})})
+    keys = {image: sample_key(dict(img_path=image)) for image in images}
+    if len({*keys.values()}) < len(keys):
+        twice = next(key for key in keys.values() if [*keys.values()].count(key) > 1)
+        raise InputError(f"models.{name}: two images end in '{twice}': rename a folder of theirs")
+    member = PlainMember.of(name, victim, attack, goal, threat, keys)
+    identity = dict(attack=describe(member.attacker.attack), goal=describe(member.attacker.goal),
+                    threat=describe(threat), model=dict(module=path),
+                    victim=dict(type=type(victim).__name__, reference=victim.reference),
+                    weights=weights_digest(victim.model))
+    return member, identity
+
+
+def _images(plan: Plan, files: Mapping[str, Sequence[str] | None]) -> list[str]:
+    """What a plain module is attacked on, which has no test set of its own."""
+    if plan.images is not None:
+        from ..engine.photos import find_photos
+        found, _ = find_photos(Path(plan.images))
+        return [str(path.resolve()) for path in found][:plan.shown_photos]
+    known = [one for one in files.values() if one is not None]
+    if not known:
+        raise InputError("plain modules have no test set: name a folder of images = 'photos'")
+    others = [set(one) for one in known[1:]]
+    images = [path for path in known[0] if all(path in one for one in others)]
+    if not images:
+        raise InputError('the models of configs have no image in common, which plain modules could '
+                         "be attacked on: name a folder of images = 'photos'")
+    return images[:plan.limit]
 
 
 def _member(entry: Any) -> Mapping:
@@ -324,15 +393,20 @@ def _check_budgets(plan: Plan, sources: Sequence['PairSet']) -> list[str]:
         if one.facts.get('early_stop'):
             text = (f'source {one.name} stops at its first success (early_stop), which makes '
                     'fragile examples: set early_stop=False')
-            say(f'warning: {text}')
-            notes.append(f'**{text[0].upper()}{text[1:]}.**')
+        elif one.facts.get('until_broken'):
+            text = (f'source {one.name} stops at an image once it is broken within the budget, '
+                    'which makes fragile examples')
+        else:
+            continue
+        say(f'warning: {text}')
+        notes.append(f'**{text[0].upper()}{text[1:]}.**')
     return notes
 
 
 # Victims
 
-def _files(plan: Plan, name: str) -> set[str] | None:
-    """Resolved paths of the images that a victim can be shown; None for any."""
+def _files(plan: Plan, name: str) -> list[str] | None:
+    """Resolved paths of the images that a model can be shown; None for any."""
     if 'module' in plan.models[name]:
         return None
     from ..engine.transfer import files_of
@@ -340,14 +414,14 @@ def _files(plan: Plan, name: str) -> set[str] | None:
     cfg, args = plan.config(name)
     args.work_dir = str(plan.folder)
     settle(cfg, args, '')
-    return set(files_of(cfg))
+    return files_of(cfg)
 
 
 def _common(plan: Plan, sources: Sequence['PairSet'],
-            files: Mapping[str, set[str] | None]) -> list[str]:
+            files: Mapping[str, Sequence[str] | None]) -> list[str]:
     """The images that all have, in the order of the first source."""
     sets: dict[str, set[str]] = {f'source {one.name}': set(one.pairs) for one in sources}
-    sets |= {f'victim {name}': found for name, found in files.items() if found is not None}
+    sets |= {f'victim {name}': set(found) for name, found in files.items() if found is not None}
     images = [name for name in sources[0].pairs if all(name in one for one in sets.values())]
     if not images:
         held = '; '.join(f'{who}: {len(found)} ({min(found)}, ...)' for who, found in sets.items())
@@ -360,15 +434,17 @@ def _common(plan: Plan, sources: Sequence['PairSet'],
 
 def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
             images: Sequence[str]) -> list['Cell']:
-    from ..engine.transfer import Job, PlainViewer, score
+    from ..engine.plain import device_of, weights_digest
+    from ..engine.transfer import Job, PlainViewer, score, settled
     from ..results import file_digest
-    from ..results.cell import Cell
     model = plan.models[name]
     job = Job(plan.folder, name, sources, images, {}, plan.seeds, plan.args.resume,
               _drawn(plan, images))
     if 'module' in model:
-        return score(PlainViewer(_module(name, model['module'])),
-                     job.of(dict(module=model['module'])))
+        say(f'victim {name}')
+        module = _module(name, model['module'])
+        identity = dict(module=model['module'], weights=weights_digest(module))
+        return score(PlainViewer(module, device_of(plan.args.device)), job.of(identity))
     from .attack import build, settle
     cfg, args = plan.config(name)
     args.work_dir = str(plan.folder / 'victims' / name)
@@ -376,10 +452,10 @@ def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
     identity = dict(model=cfg.model.to_dict(), dataset=cfg.test_dataloader.dataset.to_dict(),
                     weights=file_digest(weights) if weights else 'random weights')
     job = job.of(identity)
-    known = [Cell.load(plan.folder, one.name, name) for one in sources]
-    if args.resume and all(cell is not None and cell.fits(job.identity_of(one))
-                           for cell, one in zip(known, sources, strict=True)):
-        return [cell for cell in known if cell is not None]
+    known = settled(job)
+    cells = [cell for cell in known if cell is not None]
+    if len(cells) == len(known):
+        return cells
     say(f'victim {name}')
     for key in ('attack', 'goal', 'threat', 'victim', 'pictures', 'seed', 'where'):
         cfg.pop(key, None)
@@ -403,6 +479,9 @@ def _drawn(plan: Plan, images: Sequence[str]) -> str:
 def _module(name: str, path: str):
     """A torch module by its import path, or what a function there returns."""
     from torch import nn
+    here = str(Path.cwd())
+    if here not in sys.path:  # where a script of the user's would find it
+        sys.path.append(here)
     try:
         found = resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..victims.base import sample_key
 
 __all__ = ['SkipUnreadable', 'check_keys', 'first_readable', 'irregular', 'loads_annotations_first',
-           'members', 'tolerant', 'victim_options']
+           'members', 'tolerant', 'unreadable', 'victim_options']
 
 _IRREGULAR = ((stat.S_ISFIFO, 'a named pipe'), (stat.S_ISSOCK, 'a socket'),
               (stat.S_ISCHR, 'a device'), (stat.S_ISBLK, 'a device'))
@@ -118,6 +118,15 @@ def _decode(path: str | None) -> None:
             image.load()
     except UnidentifiedImageError:
         return  # a format Pillow does not know: whether it can be read is for the pipeline to say
+
+
+def unreadable(path: str) -> str | None:
+    """Why an image file cannot be read; None if it can."""
+    try:
+        _decode(path)
+    except Exception as error:  # whatever an image library raises on a bad file
+        return f'{path}: {type(error).__name__}: {error}'.splitlines()[0]
+    return None
 
 
 def irregular(path) -> str | None:

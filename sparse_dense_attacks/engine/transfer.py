@@ -2,8 +2,8 @@
 import copy
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,16 @@ from ..results.cell import Cell
 from .data import members, tolerant
 from .hooks.class_names_hook import ClassNamesHook
 from .native import statistics_of
+from .plain import load_pixels, logits_of, tensor_of
 from .scores import spared
 from .truth import check_files
 from .warn import warn
 
-__all__ = ['Job', 'PlainViewer', 'TransferLoop', 'files_of', 'score']
+__all__ = ['Job', 'PlainViewer', 'TransferLoop', 'files_of', 'score', 'settled']
 
-FAST = 1  # compression of files that are read once
+FAST = 0  # compression of files that are read once
+Version = tuple[str, int]  # 'attack' or the name of a control, and the number of its draw
+Measured = tuple[dict[str, float], dict[str, Statistic]]
 
 
 @dataclass(frozen=True)
@@ -68,25 +71,52 @@ class Job:
         return dict(self.identity, seeds=self.seeds, images=images)
 
 
+Kept = tuple[list[list], dict[str, str]]  # by metric what it keeps of an image; which failed, why
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a victim says of a file.
+
+    Attributes:
+        answer: without labels.
+        kept: for the victim's own metrics; None where it has none.
+    """
+    answer: Answer
+    kept: Kept | None = None
+
+
 class Viewer:
     """A victim that looks at image files.
 
     Attributes:
         classes: names of what it knows, None if unknown.
+        clean: what it has said of clean images, by their names; the same for all sources.
+        whole: values and statistics of sets of clean images.
     """
     classes: Sequence[str] | None = None
+
+    def __init__(self) -> None:
+        self.clean: dict[str, Seen] = {}
+        self.whole: dict[tuple[str, ...], Measured] = {}
 
     def pixels(self, name: str) -> np.ndarray:
         """The clean file as the victim loads it, (H, W, 3) uint8 RGB."""
         raise NotImplementedError
 
-    def look(self, name: str, file: Path) -> tuple[Answer, Any]:
-        """What it says of a file in place of the image ``name``, and what its metrics want."""
+    def look(self, name: str, files: Sequence[Path]) -> list[Seen]:
+        """What it says of files of one size in place of the image ``name``."""
         raise NotImplementedError
 
     def scores(self) -> 'Scored | None':
         """A new evaluation by its own metrics; None where it has none."""
         return None
+
+    def look_clean(self, name: str, file: Path) -> Seen:
+        """What it says of the clean image; asked once."""
+        if name not in self.clean:
+            [self.clean[name]] = self.look(name, [file])
+        return self.clean[name]
 
 
 class Scored:
@@ -96,11 +126,23 @@ class Scored:
         self.evaluator = evaluator
         self.failures = spared(evaluator)
 
-    def process(self, shown: Any) -> None:
-        batch, outputs = shown
+    def keep(self, batch: dict, outputs: Sequence[dict]) -> Kept:
+        """What the metrics keep of images; it is taken out again."""
         self.evaluator.process(data_samples=outputs, data_batch=batch)
+        kept = [list(metric.results) for metric in self.evaluator.metrics], dict(self.failures)
+        for metric in self.evaluator.metrics:
+            metric.results.clear()
+        self.failures.clear()
+        return kept
 
-    def evaluate(self, images: int) -> tuple[dict[str, float], dict[str, Statistic]]:
+    def take(self, kept: Kept) -> None:
+        """Count what was kept of an image."""
+        results, failures = kept
+        for metric, own in zip(self.evaluator.metrics, results, strict=True):
+            metric.results += own
+        self.failures.update(failures)
+
+    def evaluate(self, images: int) -> Measured:
         """Values over so many images by name, and those of them that can be resampled."""
         kept = [(metric, list(metric.results)) for metric in self.evaluator.metrics]
         for metric, results in kept:
@@ -113,87 +155,120 @@ class Scored:
         for metric, results in kept:
             if results and type(metric).__name__ not in self.failures:
                 statistics |= statistics_of(metric, results, values)
-        return values, statistics
-
-
-@dataclass
-class Versions:
-    """Clean, attacked and control images of one cell, evaluated side by side."""
-    viewer: Viewer
-    seeds: int
-    sides: dict[tuple[str, int], Scored | None] = field(default_factory=dict)
-
-    def __post_init__(self):
-        for kind in ('clean', 'attack', *CONTROLS):
-            for seed in range(self.seeds if kind in CONTROLS else 1):
-                self.sides[kind, seed] = self.viewer.scores()
+        # every drop looks at the same resamples
+        return values, {name: _once(one) for name, one in statistics.items()}
 
 
 def score(viewer: Viewer, job: Job) -> list[Cell]:
-    """Fill the cells of one victim; those that are there already are read."""
+    """Fill the cells of one victim; those that are settled already are taken."""
     cells = []
-    for source in job.sources:
-        pairs = {name: source.pairs[name] for name in job.images}
-        identity = job.identity_of(source)
-        cell = Cell.load(job.folder, source.name, job.victim) if job.resume else None
-        if cell is None or not cell.fits(identity):
-            cell = _cell(viewer, job, source.name, pairs, identity)
+    for source, cell in zip(job.sources, settled(job), strict=True):
+        if cell is None:
+            cell = _cell(viewer, job, source)
             cell.write(job.folder)
         cells.append(cell)
     return cells
 
 
-def _cell(viewer: Viewer, job: Job, source: str, pairs: Mapping[str, Pair],
-          identity: Mapping[str, Any]) -> Cell:
-    empty = Cell(source, job.victim, identity)
+def settled(job: Job) -> list[Cell | None]:
+    """Of each source the cell that needs no look of the victim, None where it has to be filled.
+
+    That is one that was finished before, with the images as they are still; or one that is refused,
+    because an image is gone or was altered since it was stored.
+    """
+    cells: list[Cell | None] = []
+    for source in job.sources:
+        identity = job.identity_of(source)
+        try:
+            for name in job.images:
+                source.pairs[name].check()
+        except InputError as error:
+            cell = _refused(job, source, error)
+            cell.write(job.folder)
+            cells.append(cell)
+            continue
+        known = Cell.load(job.folder, source.name, job.victim) if job.resume else None
+        cells.append(known if known is not None and known.fits(identity) else None)
+    return cells
+
+
+def _refused(job: Job, source: PairSet, error: InputError) -> Cell:
+    return Cell(source.name, job.victim, job.identity_of(source), refused=str(error))
+
+
+def _cell(viewer: Viewer, job: Job, source: PairSet) -> Cell:
+    empty = Cell(source.name, job.victim, job.identity_of(source))
     try:
-        for pair in pairs.values():
-            pair.check()
-        return _scored(viewer, job, empty, pairs)
+        return _scored(viewer, job, empty, {name: source.pairs[name] for name in job.images})
     except InputError as error:
-        warn(f'cell {source} -> {job.victim} is refused: {error}')
-        return Cell(source, job.victim, identity, refused=str(error))
+        warn(f'cell {source.name} -> {job.victim} is refused: {error}')
+        return _refused(job, source, error)
 
 
 def _scored(viewer: Viewer, job: Job, empty: Cell, pairs: Mapping[str, Pair]) -> Cell:
     donors = donor_of(list(pairs))
-    versions = Versions(viewer, job.seeds)
+    sides: dict[Version, list[Kept | None]] = defaultdict(list)
     changes: dict[str, dict[str, list[float]]] = {}
     pixels: dict[str, int] = {}
     failed: dict[str, str] = {}
     title = f'{empty.source} -> {job.victim}'
-    with screen.progress(len(pairs)) as advance, tempfile.TemporaryDirectory() as folder:
+    with screen.progress(len(pairs), what=title) as advance:
         for name, pair in pairs.items():
             clean, adversarial = _both(viewer, name, pair)
             count = int(changed(clean, adversarial).sum())
             donor = _both(viewer, donors[name], pairs[donors[name]]) if name in donors else None
+            versions = _versions(name, clean, adversarial, donor, job.seeds)
             try:
-                said = {}
-                for key, file in _files(Path(folder), name, pair, clean, adversarial, donor,
-                                        job.seeds):
-                    said[key] = viewer.look(name, file)
+                before = viewer.look_clean(name, pair.clean)
+                said = _looked(viewer, name, before, clean, versions, pair.adversarial)
             except InputError:
                 raise
             except Exception as error:  # a pipeline and a model are other people's code
                 failed[name] = f'{type(error).__name__}: {error}'.splitlines()[0]
                 warn(f'{title}: fails on {name}: {failed[name]}')
                 continue
-            before = said['clean', 0][0]
             if name == job.gallery:
                 draw_seen(seen_file(job.folder, empty.source, job.victim), title,
-                          [('clean', clean, before),
-                           ('attacked', adversarial, said['attack', 0][0])], viewer.classes)
+                          [('clean', clean, before.answer),
+                           ('attacked', adversarial, said['attack', 0].answer)], viewer.classes)
             here = defaultdict(list)
-            for (kind, seed), (answer, shown) in said.items():
-                if kind != 'clean':
-                    here[kind].append(change(before, answer))
-                side = versions.sides[kind, seed]
-                if side is not None:
-                    side.process(shown)
+            for (kind, seed), seen in said.items():
+                here[kind].append(change(before.answer, seen.answer))
+                sides[kind, seed].append(seen.kept)
             changes[name], pixels[name] = dict(here), count
             advance(1)
-    native = _native(versions, len(changes)) if changes else {}
+    native = _native(viewer, tuple(changes), sides) if changes else {}
     return Cell(empty.source, empty.victim, empty.identity, changes, pixels, native, failed)
+
+
+def _versions(name: str, clean: np.ndarray, adversarial: np.ndarray,
+              donor: tuple[np.ndarray, np.ndarray] | None,
+              seeds: int) -> dict[Version, np.ndarray]:
+    """The attacked image and every control by kind and seed."""
+    found = {('attack', 0): adversarial}
+    for kind in CONTROLS:
+        for seed in range(seeds):
+            if kind != 'swapped' or donor is not None:
+                found[kind, seed] = control(kind, clean, adversarial, name, seed, donor)
+    return found
+
+
+def _looked(viewer: Viewer, name: str, before: Seen, clean: np.ndarray,
+            versions: Mapping[Version, np.ndarray], adversarial: Path) -> dict[Version, Seen]:
+    """What a victim says of every version; of one that is the clean image what it said of that."""
+    said = {key: before for key in versions}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for key, made in versions.items():
+            if np.array_equal(made, clean):
+                continue
+            if key == ('attack', 0):
+                files[key] = adversarial
+                continue
+            files[key] = Path(folder, '{}_{}.png'.format(*key))
+            Image.fromarray(made).save(files[key], compress_level=FAST)
+        found = viewer.look(name, list(files.values())) if files else []
+        return said | dict(zip(files, found, strict=True))
 
 
 def _both(viewer: Viewer, name: str, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -215,30 +290,18 @@ def _both(viewer: Viewer, name: str, pair: Pair) -> tuple[np.ndarray, np.ndarray
     return clean, adversarial
 
 
-def _files(folder: Path, name: str, pair: Pair, clean: np.ndarray, adversarial: np.ndarray,
-           donor: tuple[np.ndarray, np.ndarray] | None,
-           seeds: int) -> Iterator[tuple[tuple[str, int], Path]]:
-    """Every version of an image by kind and seed; those of controls are overwritten by the next."""
-    yield ('clean', 0), pair.clean
-    yield ('attack', 0), pair.adversarial
-    path = folder / 'control.png'
-    for kind in CONTROLS:
-        for seed in range(seeds):
-            if kind != 'swapped' or donor is not None:
-                made = control(kind, clean, adversarial, name, seed, donor)
-                Image.fromarray(made).save(path, compress_level=FAST)
-                yield (kind, seed), path
-
-
-def _native(versions: Versions, images: int) -> dict[str, dict[str, dict[str, float]]]:
+def _native(viewer: Viewer, names: tuple[str, ...],
+            sides: Mapping[Version, Sequence[Kept | None]]) -> dict[str, dict[str, dict[str, float]]]:
     """Values, relative drops and their intervals by measure and kind."""
-    said = {key: side.evaluate(images) for key, side in versions.sides.items() if side is not None}
-    if not said:
-        return {}
-    # every drop looks at the same resamples
-    said = {key: (values, {name: _once(one) for name, one in statistics.items()})
-            for key, (values, statistics) in said.items()}
-    values, statistics = said['clean', 0]
+    images = len(names)
+    if names not in viewer.whole:
+        measured = _measured(viewer, [viewer.clean[name].kept for name in names])
+        if measured is None:
+            return {}
+        viewer.whole[names] = measured
+    values, statistics = viewer.whole[names]
+    said = {key: measured for key, kept in sides.items()
+            if (measured := _measured(viewer, kept)) is not None}
     measures = list(statistics) or list(values)
     native: dict[str, dict[str, dict[str, float]]] = {}
     for measure in measures:
@@ -246,14 +309,13 @@ def _native(versions: Versions, images: int) -> dict[str, dict[str, dict[str, fl
         found = {'clean': dict(value=clean)}
         drops: dict[str, Statistic] = {}
         for kind in ('attack', *CONTROLS):
-            sides = [one for (name, _), one in said.items() if name == kind]
-            known = [one for one in sides if measure in one[0]]
+            known = [one for (name, _), one in said.items() if name == kind and measure in one[0]]
             if not known:
                 continue
             value = float(np.mean([one[0][measure] for one in known]))
             drop = (clean - value) / clean if clean > 0 else np.nan
             found[kind] = dict(value=value, drop=drop, low=np.nan, high=np.nan)
-            if all(measure in one[1] for one in (said['clean', 0], *known)):
+            if measure in statistics and all(measure in one[1] for one in known):
                 drops[kind] = _drop(statistics[measure], [one[1][measure] for one in known])
                 interval = bootstrap(drops[kind], images)
                 found[kind] |= dict(low=interval.low, high=interval.high)
@@ -263,6 +325,17 @@ def _native(versions: Versions, images: int) -> dict[str, dict[str, dict[str, fl
             found['excess'] = dict(value=lead.value, drop=lead.value, low=lead.low, high=lead.high)
         native[measure] = found
     return native
+
+
+def _measured(viewer: Viewer, kept: Sequence[Kept | None]) -> Measured | None:
+    """The victim's own metrics over images of which this was kept; None where it has none."""
+    side = viewer.scores()
+    if side is None:
+        return None
+    for one in kept:
+        assert one is not None
+        side.take(one)
+    return side.evaluate(len(kept))
 
 
 def _once(statistic: Statistic) -> Statistic:
@@ -325,10 +398,14 @@ class LibraryViewer(Viewer):
         dataset: with images of files.
         collate: makes a batch of items.
         evaluate: builds a new evaluator; None for none.
+        most: how many images of one size it is shown at once.
     """
 
-    def __init__(self, model, dataset, collate: Callable | None, evaluate: Callable | None):
-        self.model, self.collate, self.evaluate = model, collate, evaluate
+    def __init__(self, model, dataset, collate: Callable | None = None,
+                 evaluate: Callable | None = None, most: int = 1):
+        super().__init__()
+        self.model, self.collate, self.evaluate, self.most = model, collate, evaluate, most
+        self._keeper = self.scores()
         self.classes = dataset.metainfo.get('classes')
         self.places = {}
         for part in members(dataset):
@@ -345,9 +422,21 @@ class LibraryViewer(Viewer):
         image = loader(part.get_data_info(index))['img']
         return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
 
-    @torch.no_grad()
-    def look(self, name: str, file: Path) -> tuple[Answer, Any]:
-        part, index = self.places[name]
+    def look(self, name: str, files: Sequence[Path]) -> list[Seen]:
+        found = []
+        for start in range(0, len(files), self.most):
+            part, index = self.places[name]
+            items = [self._item(part, index, file) for file in files[start:start + self.most]]
+            outputs = self._said(items)
+            for item, output in zip(items, outputs, strict=True):
+                kept = None
+                if self._keeper is not None:
+                    kept = self._keeper.keep(self._collated([item]), [output.to_dict()])
+                found.append(Seen(plain(output), kept))
+        return found
+
+    def _item(self, part, index: int, file: Path) -> dict:
+        """What the pipeline makes of a file in place of one of a data set's own."""
         info = part.get_data_info(index)
         own = info['img_path']
         item = part.pipeline(dict(info, img_path=str(file)))
@@ -355,11 +444,20 @@ class LibraryViewer(Viewer):
             raise InputError(f'the test pipeline of the victim drops {own}: take out what filters '
                              'images')
         item['data_samples'].set_metainfo(dict(img_path=own))
+        return item
+
+    def _collated(self, items: list[dict]) -> dict:
         assert self.collate is not None
-        batch = self.collate([item])
+        batch = self.collate(copy.deepcopy(items))  # libraries write predictions into samples
         batch.pop('unreadable', None)
-        outputs = self.model.test_step(copy.deepcopy(batch))
-        return plain(outputs[0]), (batch, [one.to_dict() for one in outputs])
+        return batch
+
+    @torch.no_grad()
+    def _said(self, items: list[dict]) -> list:
+        """Predictions of the model; together where inputs are of one size."""
+        together = len({item['inputs'].shape for item in items}) == 1
+        batches = [items] if together else [[item] for item in items]
+        return [output for batch in batches for output in self.model.test_step(self._collated(batch))]
 
     def scores(self) -> Scored | None:
         if self.evaluate is None:
@@ -371,29 +469,29 @@ class LibraryViewer(Viewer):
 class PlainViewer(Viewer):
     """A plain torch module from (1, 3, H, W) RGB in [0, 1] to logits (1, K) or (1, K, h, w)."""
 
-    def __init__(self, model: nn.Module):
-        self.model = model.eval()
+    def __init__(self, model: nn.Module, device: torch.device | str = 'cpu'):
+        super().__init__()
+        self.device = torch.device(device)
+        self.model = model.eval().to(self.device)
 
     def pixels(self, name: str) -> np.ndarray:
-        import mmcv  # JPEG files are decoded as the libraries do
-        return np.ascontiguousarray(mmcv.imread(name)[..., ::-1])
+        return load_pixels(name)
 
     @torch.no_grad()
-    def look(self, name: str, file: Path) -> tuple[Answer, Any]:
-        x = torch.from_numpy(self.pixels(str(file))).permute(2, 0, 1)[None].float() / 255
-        logits = self.model(x)
-        logits = logits['out'] if isinstance(logits, dict) else logits
-        if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
-            raise InputError('the module gives neither logits (1, K) nor (1, K, height, width)')
-        said = logits.argmax(1)[0]
-        return (int(said) if said.ndim == 0 else said.numpy()), None
+    def look(self, name: str, files: Sequence[Path]) -> list[Seen]:
+        found = []
+        for file in files:
+            logits = logits_of(self.model, tensor_of([load_pixels(str(file))], self.device))
+            said = logits.argmax(1)[0].cpu()
+            found.append(Seen(int(said) if said.ndim == 0 else said.numpy()))
+        return found
 
 
 def files_of(cfg) -> list[str]:
     """Resolved paths of the images of a config's test data set."""
     with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         dataset = registry.build(cfg.test_dataloader.dataset)
-    return list(LibraryViewer(None, dataset, None, None).places)
+    return list(LibraryViewer(None, dataset).places)
 
 
 @LOOPS.register_module()
@@ -423,6 +521,7 @@ class TransferLoop(TestLoop):
             evaluator.dataset_meta = self.evaluator.dataset_meta
             return evaluator
 
-        viewer = LibraryViewer(self.runner.model, dataset, self.dataloader.collate_fn, evaluate)
+        viewer = LibraryViewer(self.runner.model, dataset, self.dataloader.collate_fn, evaluate,
+                               self.dataloader.batch_size or 1)
         self.cells = score(viewer, self.job)
         return {}

@@ -89,8 +89,9 @@ def swapped(clean: Image, adversarial: Image, donor: tuple[Image, Image],
     if len(order):
         order = np.roll(order, -int(rng.integers(len(order))))[:count]
     found[places[order]] = colours[order]
-    free = np.setdiff1d(np.arange(len(found)), places[order])
-    _paint_at_random(found, free, count - len(order), rng)
+    free = np.ones(len(found), dtype=bool)
+    free[places[order]] = False
+    _paint_at_random(found, free.nonzero()[0], count - len(order), rng)
     return found.reshape(clean.shape)
 
 

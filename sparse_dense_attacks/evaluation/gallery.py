@@ -84,4 +84,4 @@ def _draw_boxes(axes, found: Found, classes: Sequence[str] | None) -> None:
     for (x1, y1, x2, y2), label in zip(found.boxes.tolist(), found.labels.tolist(), strict=True):
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor='red'))
         axes.text(x1, y1, _class_name(label, classes), fontsize=5, color='white',
-                  backgroundcolor='red', clip_on=True)
+                  bbox=dict(facecolor='red', linewidth=0, pad=0.5), clip_on=True)

@@ -68,10 +68,11 @@ def pairs_of_run(name: str, run: Run, files: Mapping[str, str]) -> PairSet:
     if threat.get('grid') != 'original':
         raise InputError(f'{run.work_dir} was attacked on the grid {threat.get("grid")!r}, whose '
                          "pictures fit one model only: set threat = dict(grid='original')")
-    pairs = {}
-    for record in run.records:
-        if not record.skipped and record.key in files:
-            clean = Path(files[record.key]).resolve()
+    records, pairs = {record.key: record for record in run.records}, {}
+    for key, file in files.items():  # an image that was attacked again has its line elsewhere
+        record = records.get(key)
+        if record is not None and not record.skipped:
+            clean = Path(file).resolve()
             pairs[str(clean)] = Pair(clean, run.work_dir / record.file, record.digest,
                                      record.l0_pixels)
     if not pairs:
@@ -95,7 +96,8 @@ def pairs_of_folders(name: str, clean: Path, adversarial: Path) -> PairSet:
     short: dict[str, list[Path]] = {}
     for path in _images(clean):
         whole[str(path.relative_to(clean).with_suffix(''))] = path
-        short.setdefault(path.stem, []).append(path)
+        for stem in (path.stem, path.name):  # images/ of a run holds photo.jpg.png
+            short.setdefault(stem, []).append(path)
     pairs = {}
     for path in _images(adversarial):
         beside = short.get(path.stem, [])
@@ -121,6 +123,9 @@ def _facts(run: Run) -> dict[str, Any]:
     attack = identity.get('attack') or {}
     return dict(attack=attack.get('type'), goal=(identity.get('goal') or {}).get('type'),
                 budget=attack.get('k', attack.get('budget')), steps=attack.get('steps'),
-                early_stop=attack.get('early_stop'), seed=identity['threat'].get('seed'),
+                early_stop=attack.get('early_stop'),
+                # a search for the fewest changes ends at the first success within its budget
+                until_broken=True if attack.get('budget') is not None else None,
+                seed=identity['threat'].get('seed'),
                 forwards=sum(one.forwards for one in records) / max(len(records), 1),
                 pixels=sum(one.l0_pixels for one in records) / max(len(records), 1))

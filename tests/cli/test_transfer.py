@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from mmengine.runner import Runner  # noqa: E402
 from sparse_dense_attacks import InputError  # noqa: E402
 from sparse_dense_attacks.cli import main  # noqa: E402
 from sparse_dense_attacks.cli.transfer import _check_budgets, run  # noqa: E402
+from sparse_dense_attacks.engine.transfer import Job, PlainViewer, score  # noqa: E402
 from sparse_dense_attacks.evaluation.controls import CONTROLS  # noqa: E402
-from sparse_dense_attacks.results import PairSet, Run  # noqa: E402
+from sparse_dense_attacks.results import PairSet, Run, pairs_of_folders  # noqa: E402
 from sparse_dense_attacks.results.cell import Cell  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
@@ -57,6 +59,28 @@ class Remainder(torch.nn.Module):
 
     def forward(self, x):
         return torch.nn.functional.one_hot((x * 255).round().long().sum() % 7, 7)[None].float()
+
+
+class Warm(torch.nn.Module):
+    """Says class 1 of images with 50 pixels that are red and not blue, which no scene has."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Conv2d(3, 1, 1)
+        with torch.no_grad():
+            self.body.weight.copy_(torch.tensor([10., 0., -10.])[None, :, None, None])
+            self.body.bias.zero_()
+
+    def forward(self, x):
+        warmth = self.body(x).flatten(1).topk(50).values.mean(1)
+        return torch.stack([torch.full_like(warmth, 9.5), warmth], 1)
+
+
+class Red(torch.nn.Module):
+    """A segmenter: class 1 is what is red."""
+
+    def forward(self, x):
+        return dict(out=torch.stack([torch.full_like(x[:, 0], 0.5), x[:, 0]], 1))
 
 
 class Fails(torch.nn.Module):
@@ -292,17 +316,162 @@ def test_a_victim_that_fails_on_one_image(tmp_path, capfd):
 @pytest.mark.parametrize(('spoil', 'message'), [
     (lambda path: path.unlink(), 'is gone'),
     (lambda path: Image.new('RGB', (160, 128)).save(path), 'was altered since it was stored')])
-def test_an_image_that_is_gone_or_altered_refuses_its_cells_by_name(table, tmp_path, spoil, message):
+@pytest.mark.parametrize('victim', ['constant', 'yolox'])
+def test_an_image_that_is_gone_or_altered_refuses_even_finished_cells_by_name(table, tmp_path, victim, spoil, message):
     path, work_dir, _ = table
-    shutil.copytree(work_dir / 'sources', tmp_path / 'run/sources')
-    spoilt = tmp_path / 'run/sources/yolox/images/1.png'
-    spoil(spoilt)
-    text = Path(path).read_text() + "\nvictims = ['constant']\nsources.pop('both')\n"
+    for folder in ('sources', 'cells'):
+        shutil.copytree(work_dir / folder, tmp_path / 'run' / folder)
+    finished = Cell.load(tmp_path / 'run', 'yolox', victim)
+    assert finished.changes
+    text = Path(path).read_text() + f"\nvictims = ['{victim}']\nsources.pop('both')\n"
     (tmp_path / 'one.py').write_text(text)
+    spoilt = tmp_path / 'run/sources/yolox/images/1.png'
+    kept = spoilt.read_bytes()
+    spoil(spoilt)
     cells = fill(str(tmp_path / 'one.py'), tmp_path / 'run', '--resume')
-    assert cells['yolox', 'constant'].refused == f'{spoilt} {message}'
+    assert cells['yolox', victim].refused == f'{spoilt} {message}'
     assert f'{spoilt} {message}' in (tmp_path / 'run/transfer.md').read_text()
-    assert Cell.load(tmp_path / 'run', 'yolox', 'constant').changes == {}
+    assert Cell.load(tmp_path / 'run', 'yolox', victim).changes == {}
+    if victim == 'constant':
+        spoilt.write_bytes(kept)
+        assert fill(str(tmp_path / 'one.py'), tmp_path / 'run', '--resume')['yolox', victim] == finished
+
+
+PLAIN = f"""
+models = dict(warm=dict(module='{HERE}:Warm'), red=dict(module='{HERE}:Red'))
+attack = dict(type='SparsePGD', k=200, steps=20, early_stop=False)
+sources = dict(warm=dict(model='warm'), red=dict(model='red'),
+               flat=dict(model='warm', goal=dict(type='FeatureDispersion', layer='body')),
+               both=dict(members=['warm', 'red'], combine='worst'))
+images = '{SCENES / 'val'}'
+limit = 3
+seeds = 1
+"""
+
+
+@pytest.fixture(scope='module')
+def plain_table(tmp_path_factory):
+    """Plain modules as sources and victims, without any model of a library."""
+    folder = tmp_path_factory.mktemp('plain')
+    path = folder / 'table.py'
+    path.write_text(PLAIN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return str(path), folder / 'table', fill(str(path), folder / 'table')
+
+
+def seen_by(module, image):
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        said = module(x)
+    return (said['out'] if isinstance(said, dict) else said).argmax(1)[0]
+
+
+def test_a_plain_source_leaves_a_run_judged_by_itself_on_its_pngs(plain_table):
+    _, work_dir, cells = plain_table
+    run = Run.load(work_dir / 'sources/warm')
+    assert [one.key for one in run.records] == [f'val/{number:06d}.png' for number in range(3)]
+    assert run.identity['victim'] == dict(type='TorchClassifier', reference='prediction')
+    assert run.metrics['attack/images'] == 3
+    for number, one in enumerate(run.records):
+        clean, adversarial = pair(work_dir, 'warm', number)
+        assert (clean != adversarial).any(2).sum() == one.l0_pixels <= 200
+        assert one.measures == dict(reference='prediction') and one.clean_correct
+        assert int(seen_by(Warm(), clean)) == 0
+        assert one.success == bool(seen_by(Warm(), adversarial)) and one.success
+        name = str((SCENES / 'val' / f'{number:06d}.png').resolve())
+        assert cells['warm', 'warm'].changes[name]['attack'] == [1.0]
+
+
+def test_a_plain_segmenter_changes_as_many_pixels_as_by_hand(plain_table):
+    _, work_dir, cells = plain_table
+    for number, one in enumerate(Run.load(work_dir / 'sources/red').records):
+        clean, adversarial = pair(work_dir, 'red', number)
+        share = float((seen_by(Red(), clean) != seen_by(Red(), adversarial)).float().mean())
+        name = str((SCENES / 'val' / f'{number:06d}.png').resolve())
+        assert cells['red', 'red'].changes[name]['attack'] == [pytest.approx(share, abs=1e-7)]
+        assert one.share == pytest.approx(share, abs=1e-7) and share > 0.005
+
+
+def test_an_ensemble_of_plain_modules_and_its_truths(plain_table):
+    _, work_dir, _ = plain_table
+    run = Run.load(work_dir / 'sources/both')
+    assert set(run.identity['members']) == {'warm', 'red'}
+    for number, one in enumerate(run.records):
+        _, adversarial = pair(work_dir, 'both', number)
+        assert one.measures['success_warm'] == bool(seen_by(Warm(), adversarial))
+        assert one.measures['reference_red'] == one.measures['reference_warm'] == 'prediction'
+        assert one.success == (one.measures['success_warm'] and one.measures['success_red'])
+
+
+def test_features_of_a_plain_module_get_flatter(plain_table):
+    _, work_dir, _ = plain_table
+    for number in range(3):
+        clean, adversarial = (Warm().body(torch.from_numpy(one).permute(2, 0, 1)[None] / 255).std()
+                              for one in pair(work_dir, 'flat', number))
+        assert adversarial < clean
+
+
+def test_a_plain_run_that_was_cut_short_goes_on_to_equal_tables(plain_table, tmp_path):
+    path, work_dir, _ = plain_table
+    shutil.copytree(work_dir / 'sources', tmp_path / 'run/sources')
+    for name in ('warm', 'both'):
+        cut = tmp_path / 'run/sources' / name
+        (cut / 'metrics.json').unlink()
+        lines = (cut / 'records.jsonl').read_text().splitlines(keepends=True)
+        (cut / 'records.jsonl').write_text(lines[1] + lines[2][:40])
+        (cut / 'images/val/000002.png.png').unlink()
+    fill(path, tmp_path / 'run', '--resume')
+    assert (tmp_path / 'run/transfer.csv').read_bytes() == (work_dir / 'transfer.csv').read_bytes()
+    for name in ('warm', 'both'):
+        digests = [{one.key: one.digest for one in Run.load(folder / 'sources' / name).records}
+                   for folder in (work_dir, tmp_path / 'run')]
+        assert digests[0] == digests[1] and len(digests[0]) == 3
+
+
+@pytest.mark.parametrize(('more', 'message'), [
+    ('images = None', "plain modules have no test set: name a folder of images = 'photos'"),
+    (f"models['warm']['module'] = '{HERE}:Nothing'", 'models.warm: no module'),
+    ("sources['flat']['goal']['layer'] = 'bodi'", "has no layer 'bodi': did you mean 'body'?"),
+    ("sources['warm']['goal'] = dict(type='Vanish')", 'Vanish'),
+    ("attack['type'] = 'SparsePDG'", "did you mean 'SparsePGD'?"),
+])
+def test_nonsense_about_plain_modules_is_one_line(more, message, tmp_path, capfd):
+    (tmp_path / 'table.py').write_text(PLAIN + more)
+    assert message in refused(capfd, str(tmp_path / 'table.py'), '--work-dir', tmp_path / 'table', '--device', 'cpu')
+
+
+def test_a_plain_module_passes_over_an_image_that_cannot_be_read(tmp_path):
+    (tmp_path / 'photos').mkdir()
+    for number in range(2):
+        shutil.copy(SCENES / 'val' / f'{number:06d}.png', tmp_path / 'photos')
+    (tmp_path / 'photos/000002.png').write_bytes((SCENES / 'val/000002.png').read_bytes()[:900])
+    (tmp_path / 'table.py').write_text(PLAIN + f"images = {str(tmp_path / 'photos')!r}\nsources = dict(warm=dict(model='warm'))")
+    cells = fill(str(tmp_path / 'table.py'), tmp_path / 'table')
+    assert len(cells['warm', 'red'].changes) == 2
+    last = Run.load(tmp_path / 'table/sources/warm')
+    assert [one.key for one in last.records if one.skipped] == ['photos/000002.png']
+
+
+class Counting(torch.nn.Module):
+    """Keeps what it was shown."""
+    shown: ClassVar[list] = []
+
+    def forward(self, x):
+        self.shown.append(int((x * 255).round().sum()))
+        return torch.tensor([[0., 1.]])
+
+
+def test_a_victim_is_shown_clean_images_once_for_all_sources(plain_table):
+    _, work_dir, _ = plain_table
+    sources = [pairs_of_folders(name, SCENES / 'val', work_dir / 'sources' / name / 'images/val') for name in ('warm', 'red')]
+    assert {len(one.pairs) for one in sources} == {3}
+    job = Job(work_dir / 'counted', 'counting', sources, list(sources[0].pairs), {}, seeds=1)
+    Counting.shown.clear()
+    score(PlainViewer(Counting()), job)
+    with Image.open(SCENES / 'val/000000.png') as image:
+        assert Counting.shown.count(int(np.asarray(image, dtype=np.int64).sum())) == 1
+    assert len(Counting.shown) == 3 * (1 + 2 * 5)
 
 
 def test_no_common_image_names_both_sets(tmp_path, capfd):
@@ -339,7 +508,6 @@ def test_early_stop_is_warned_of(capfd):
     ("sources = dict(a=dict(members=[]))", 'sources.a: members = [], expected a list such as'),
     ("sources = dict(a=dict(members=['yolox', 'yolox']))", "the model 'yolox' is a member twice"),
     ("sources = dict(a=dict(members=[dict(model='yolox', goul=1)]))", "nothing reads 'goul' of a member"),
-    ("sources = dict(a=dict(model='constant'))", "'constant' is a plain module, which can be a victim only"),
     ("sources = dict(a=dict(model='yolox', attak=1))", "sources.a: nothing reads 'attak': did you mean 'attack'?"),
     ("sources = dict(a__b=dict(model='yolox'))", "the name 'a__b' holds '__' or '/'"),
     ("sources = dict(a=dict(adversarial='x'))", "'adversarial' needs the folder of its 'clean' images"),
