@@ -362,7 +362,8 @@ def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,
             survivors_only: bool = True) -> tuple[Tensor, Tensor]:
     """Run attacks one after the other and keep each image's best result; asking about it costs one forward per attack.
 
-    A result beyond the budget of its attack is cut down to it first.
+    A result beyond the budget of its attack is cut down to it first. An attack that is there more than once gets, from the second
+    time on, only the images that it made worse for the victim the last time.
 
     Args:
         survivors_only: later attacks get only the images the earlier ones did not break.
@@ -372,18 +373,22 @@ def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,
     """
     best, rows = Best(objective), torch.arange(len(objective.images))
     stage = torch.full_like(rows, -1)
+    pays = torch.ones(len(attacks), len(rows), dtype=torch.bool)
     for number, attack in enumerate(attacks):
-        part = Restricted(objective, rows)
+        same = attacks.index(attack)
+        asked = rows[pays[same, rows]]
+        if not len(asked):
+            continue
+        part = Restricted(objective, asked)
         with objective.reserved():
-            x = attack.within(part, attack.run(part, rng.restricted(rows)))
+            x = attack.within(part, attack.run(part, rng.restricted(asked)))
         with torch.no_grad():
-            verdict = objective(x, rows)
-        [success] = best.take(x, verdict, rows, verdict.success)
-        stage[rows[success & (stage[rows] < 0)]] = number
+            verdict = objective(x, asked)
+        worse = verdict.success | (verdict.loss > best.loss[asked])
+        success, pays[same, asked] = best.take(x, verdict, asked, verdict.success, worse)
+        stage[asked[success & (stage[asked] < 0)]] = number
         if survivors_only:
-            rows = rows[~success]
-        if not len(rows):
-            break
+            rows = rows[stage[rows] < 0]
     return best.images, stage
 
 

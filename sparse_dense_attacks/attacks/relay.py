@@ -19,9 +19,9 @@ __all__ = ['Relay']
 class Relay(BudgetAttack):
     """Sparse-PGD first, then sigma-zero in pixels on the images that survived, until k pixels are enough.
 
-    This attack is **ours**. Where an image is broken only when all its parts are, as the objects that a detector finds, Sparse-PGD
-    breaks most images within a few iterations and some never: its k pixels are chosen early and leave too seldom. Sigma-zero
-    begins with all pixels, needs fewer and fewer, and stops at k. Each image keeps its best result.
+    This attack is **ours**. Where an image is broken only when all its parts are, as the objects that a detector finds,
+    Sparse-PGD breaks most images within a few iterations and some never: its k pixels are chosen early and leave too seldom.
+    Sigma-zero begins with all pixels, needs fewer and fewer, and stops at k. Each image keeps its best result.
 
     Args:
         k: budget of both in pixels (count, share, or one count per image).
