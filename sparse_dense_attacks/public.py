@@ -16,6 +16,7 @@ from .attacks import (
     Descent,
     ForeignAttack,
     RandomPixels,
+    Relay,
     ScreenedCorners,
     SigmaZero,
     SparseAutoAttack,
@@ -47,6 +48,6 @@ if importlib.util.find_spec('mmengine'):
 __all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
            'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent', 'DetectorLoss', 'Fabricate',
            'FeatureDispersion', 'FeatureDistance', 'ForeignAttack', 'InputError', 'Mislabel',
-           'RandomPixels', 'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD',
+           'RandomPixels', 'Relay', 'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD',
            'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted', 'TargetedPixels',
            'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

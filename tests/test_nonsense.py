@@ -21,7 +21,7 @@ ACCEPTED = {
     'classes': {'none_of'},  # unknown
     'eight_bit': {'true'}, 'batched': {'true'}, 'early_stop': {'true'}, 'reweight': {'true'},
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
-    'use_masks': {'true'}, 'resume': {'true'},
+    'use_masks': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
     'layer': {'word'},  # which layers there are is known to the model
 }

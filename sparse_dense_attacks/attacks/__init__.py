@@ -8,6 +8,7 @@ from .foreign_attack import ForeignAttack
 from .gse import GSE
 from .pgd0 import PGD0
 from .random_pixels import RandomPixels
+from .relay import Relay
 from .rng import ImageRNG
 from .screened_corners import ScreenedCorners
 from .sigma_zero import SigmaZero
@@ -20,7 +21,7 @@ from .wi_fgsm import WIFGSM
 
 __all__ = [
     'ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Active', 'Attack', 'BudgetAttack',
-    'BudgetSearch', 'Descent', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'ScreenedCorners',
-    'SigmaZero', 'SparseAutoAttack',
+    'BudgetSearch', 'Descent', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'Relay',
+    'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack',
     'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'cascade', 'judge',
 ]

@@ -280,13 +280,14 @@ class MinimumAttack(Attack):
 
     Args:
         budget: stop an image once its result changes no more than this, and count it as broken only then: a count (int) or a
-            share of the region (float in (0, 1)), in :attr:`unit`. None asks how few are needed and spends all steps.
+            share of the region (float in (0, 1)), or one count per image (a dict from sample id to int), in :attr:`unit`. None
+            asks how few are needed and spends all steps.
     """
-    budget: int | float | None = None
+    budget: int | float | Mapping | None = None
 
     def __post_init__(self):
         if self.budget is not None:
-            check_budget(self, 'budget')
+            check_budget(self, 'budget', per_image=True)
 
     @property
     def unit(self) -> str:
@@ -307,9 +308,12 @@ class MinimumAttack(Attack):
         return objective.region
 
     def too_small(self, objective: AnyObjective) -> Tensor:
-        if not isinstance(self.budget, int):
+        if not isinstance(self.budget, int | Mapping):
             return super().too_small(objective)
-        return self._places(objective).flatten(1).sum(1) < self.budget
+        places = self._places(objective).flatten(1).sum(1)
+        wanted = [self.budget.get(key, 0) if isinstance(self.budget, Mapping) else self.budget
+                  for key in objective.keys]
+        return places < places.new_tensor(wanted)
 
     def within(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         """The largest changes only, as many as the budget has."""
@@ -358,6 +362,9 @@ def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,
             survivors_only: bool = True) -> tuple[Tensor, Tensor]:
     """Run attacks one after the other and keep each image's best result; asking about it costs one forward per attack.
 
+    A result beyond the budget of its attack is cut down to it first. An attack that is there more than once gets, from the second
+    time on, only the images that it made worse for the victim the last time.
+
     Args:
         survivors_only: later attacks get only the images the earlier ones did not break.
 
@@ -366,17 +373,22 @@ def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,
     """
     best, rows = Best(objective), torch.arange(len(objective.images))
     stage = torch.full_like(rows, -1)
+    pays = torch.ones(len(attacks), len(rows), dtype=torch.bool)
     for number, attack in enumerate(attacks):
+        same = attacks.index(attack)
+        asked = rows[pays[same, rows]]
+        if not len(asked):
+            continue
+        part = Restricted(objective, asked)
         with objective.reserved():
-            x = attack.run(Restricted(objective, rows), rng.restricted(rows))
+            x = attack.within(part, attack.run(part, rng.restricted(asked)))
         with torch.no_grad():
-            verdict = objective(x, rows)
-        [success] = best.take(x, verdict, rows, verdict.success)
-        stage[rows[success & (stage[rows] < 0)]] = number
+            verdict = objective(x, asked)
+        worse = verdict.success | (verdict.loss > best.loss[asked])
+        success, pays[same, asked] = best.take(x, verdict, asked, verdict.success, worse)
+        stage[asked[success & (stage[asked] < 0)]] = number
         if survivors_only:
-            rows = rows[~success]
-        if not len(rows):
-            break
+            rows = rows[stage[rows] < 0]
     return best.images, stage
 
 

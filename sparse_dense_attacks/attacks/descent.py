@@ -43,6 +43,10 @@ class Descent(MinimumAttack):
         kernel: groups instead of pixels, see :class:`StructuredSparsePGD`.
         drop: share of the units dropped after a success; at least one goes.
         exchange: share of the units exchanged at once; at least one is.
+        patience: candidates without a success after which a drop of several units is taken back: the smallest success is
+            held again, and ``drop`` and ``exchange`` are halved for the image. 0 takes nothing back.
+        follow: whose gradient says what matters: ``'margin'``, or ``'loss'``, for objectives of many parts whose margin knows
+            only parts that are not broken yet.
         alpha: step of the changes that stay.
         noise: standard deviation of the log promises.
         budget: see :class:`MinimumAttack`; in groups with a ``kernel``.
@@ -55,6 +59,8 @@ class Descent(MinimumAttack):
     kernel: Kernel | Config = Pixel()
     drop: float = 0.0
     exchange: float = 0.0
+    patience: int = 0
+    follow: str = 'margin'
     alpha: float = 0.2
     noise: float = 0.25
 
@@ -73,6 +79,8 @@ class Descent(MinimumAttack):
         for name in ('drop', 'exchange', 'alpha'):
             check_number(self, name, 0, 1, low_ok=True, high_ok=True)
         check_number(self, 'noise', low_ok=True)
+        check_int(self, 'patience', low=0)
+        check_choice(self, 'follow', ('margin', 'loss'))
 
     @property
     def first(self) -> Attack:
@@ -112,7 +120,8 @@ class Descent(MinimumAttack):
             mask = self._spread(s.v, size)
             z = torch.addcmul(s.x, s.p, mask.to(s.p.dtype)).requires_grad_()
             verdict = objective(z, s.rows)
-            s.grad, s.margin = gradient(verdict.margin, z), verdict.margin.detach()
+            descended = verdict.margin if self.follow == 'margin' else -verdict.loss
+            s.grad, s.margin = gradient(descended, z), verdict.margin.detach()
             s.success = verdict.success
 
             # keep the smallest success, drop images that are done
@@ -120,7 +129,9 @@ class Descent(MinimumAttack):
             count = s.v.flatten(1).sum(1)
             better = s.success & (count < s.fewest)
             s.fewest = torch.where(better, count, s.fewest)
+            s.better = better
             done = objective.failed[s.rows] | (s.fewest <= s.enough)
+            count = torch.maximum(count, s.fewest.where(s.fewest <= s.room, 0))
             better, done, count = torch.stack([better, done, count]).cpu()
             better, done = better.bool(), done.bool() | (s.left == 0)
             best[s.rows[better]] = z.detach()[better]
@@ -130,6 +141,8 @@ class Descent(MinimumAttack):
                 break
 
             self._hold(s)
+            if self.patience:
+                self._take_back(s)
             self._drop(s, most)
             self._exchange(s, most, grid_rng)
         return best
@@ -153,6 +166,9 @@ class Descent(MinimumAttack):
             # the point that is held, its gradient and margin; what was tried in vain, and whether anything was
             held_p=p, held_v=v, held_grad=torch.zeros_like(x),
             held_margin=x.new_full((len(x),), torch.inf),
+            # share dropped at once; the smallest success once more, and for how many steps there was none
+            share=x.new_full((len(x),), self.drop), missed=torch.zeros_like(fewest),
+            top_p=p, top_v=v, top_grad=torch.zeros_like(x),
             tired=torch.zeros_like(v, dtype=x.dtype), again=torch.zeros_like(fewest, dtype=torch.bool))
 
     def _hold(self, s: Active) -> None:
@@ -169,11 +185,28 @@ class Descent(MinimumAttack):
         # what is left after the drop has never been looked at
         s.held_margin = torch.where(s.success, torch.inf, s.held_margin)
 
+    def _take_back(self, s: Active) -> None:
+        """Hold the smallest success again where what went after it is missed for long, and let half as much go."""
+        better = _wide(s.better)
+        s.top_p = torch.where(better, s.held_p, s.top_p)
+        s.top_v = torch.where(better, s.held_v, s.top_v)
+        s.top_grad = torch.where(better, s.held_grad, s.top_grad)
+        s.missed = torch.where(s.success, 0, s.missed + 1)
+        back = (s.missed >= self.patience) & (s.share * s.fewest >= 1.5) & (s.fewest <= s.room)
+        s.share, s.missed = torch.where(back, s.share / 2, s.share), torch.where(back, 0, s.missed)
+        s.held_margin = torch.where(back, torch.inf, s.held_margin)
+        s.success = s.success | back  # so that something is dropped
+        back = _wide(back)
+        s.held_p = torch.where(back, s.top_p, s.held_p)
+        s.held_v = torch.where(back, s.top_v, s.held_v)
+        s.held_grad = torch.where(back, s.top_grad, s.held_grad)
+        s.tired = torch.where(back, 0, s.tired)
+
     def _drop(self, s: Active, most: int) -> None:
         """After a success what matters least goes."""
         s.worth = self._gather(-s.held_grad * s.held_p).masked_fill_(~s.held_v, 0)
         count = s.held_v.flatten(1).sum(1)
-        count = (self.drop * count).round().long().clamp(min=1).minimum(count - 1) * s.success
+        count = (s.share * count).round().long().clamp(min=1).minimum(count - 1) * s.success
         useless = (-s.worth).masked_fill_(~s.held_v, -torch.inf)
         s.held_v = s.held_v & ~largest(useless, count, most)
 
@@ -181,7 +214,8 @@ class Descent(MinimumAttack):
         """The next candidate: some units leave and as many enter; without a success so far they only enter."""
         count = s.held_v.flatten(1).sum(1)
         searching, spare = s.fewest > s.room, s.room - count
-        enters = (self.exchange * count).round().long().clamp(min=1).minimum(spare)
+        exchange = self.exchange if self.drop == 0 else self.exchange / self.drop * s.share
+        enters = (exchange * count).round().long().clamp(min=1).minimum(spare)
         leaves = torch.where(searching, 0, enters.minimum(count))
         enters = torch.where(searching, (count // 2).clamp(min=1).minimum(spare), enters)
 

@@ -70,25 +70,29 @@ class ScreenedCorners(BudgetAttack):
         # the gradient at the clean image
         z = s.x.clone().requires_grad_()
         verdict = self._ascended(objective(z, s.rows))
-        self._promise(s, gradient(verdict.loss, z))
-        s.value = verdict.loss.detach()
+        s.grad, s.value = gradient(verdict.loss, z), verdict.loss.detach()
         s.keep(~objective.failed[s.rows].cpu())
+        largest = [_largest_size(self._promised(s, code)) for code in range(s.colours.shape[1])]
+        s.scale = torch.stack(largest).amax(0)
 
         # single pixels: what is promised most, then around the best, a round at a time
-        left = self.steps - 1 if k == 1 else (self.steps - 1) // 2
-        sets, count = self.steps - 1 - left, max(left // 4, 1)
-        while len(s) and left:
-            count = min(count, left)
-            hope, s.picks = self._hope(s).flatten(1).topk(min(count, s.gain[0].numel()))
+        single = self.steps - 1 if k == 1 else (self.steps - 1) // 2
+        s.tried = torch.full((len(s), max(single, 1)), -1, device=s.x.device)
+        s.gains = s.x.new_full(s.tried.shape, -torch.inf)
+        done, count = 0, max(single // 4, 1)
+        while len(s) and done < single:
+            hope, s.picks = self._hope(s, min(count, single - done))
             s.valid = (hope > -torch.inf).cpu()
             for number in range(s.picks.shape[1]):
                 if not len(s):
                     break
-                self._look_at_one(objective, best, s, number)
-            left, count = left - count, ROUND
+                self._look_at_one(objective, best, s, number, done + number)
+            done, count = done + s.picks.shape[1], ROUND
+            if len(s) and not s.valid.any():  # everything was tried
+                break
 
         if k > 1 and len(s):
-            self._look_at_sets(objective, best, s, k, sets)
+            self._look_at_sets(objective, best, s, k, self.steps - 1 - single)
         return best.images
 
     def _start(self, objective: Restricted) -> Active:
@@ -96,51 +100,79 @@ class ScreenedCorners(BudgetAttack):
         channels = torch.arange(x.shape[1], device=x.device)
         codes = torch.arange(2 ** x.shape[1], device=x.device)
         colours = (codes[:, None] >> channels & 1).to(x.dtype)
-        # all corners of the cube, (b, K, C); what each pixel brought in each, minus infinity where that is not known
-        return Active(x=x, region=objective.region, colours=colours.repeat(len(x), 1, 1),
-                      gain=x.new_full((len(x), len(codes), *x.shape[2:]), -torch.inf))
+        # all corners of the cube, (b, K, C)
+        return Active(x=x, region=objective.region, colours=colours.repeat(len(x), 1, 1))
 
-    def _promise(self, s: Active, grad: Tensor) -> None:
-        """What the gradient promises, (b, K, H, W)."""
-        s.promise = torch.zeros_like(s.gain)
-        for channel in range(s.x.shape[1]):
-            step = s.colours[:, :, channel, None, None] - s.x[:, None, channel]
-            s.promise.addcmul_(step, grad[:, None, channel])
+    def _promised(self, s: Active, code: int) -> Tensor:
+        """What the gradient promises every pixel in one colour, (b, H W); 0 where nothing may change."""
+        step = s.colours[:, code, :, None, None] - s.x
+        return step.mul_(s.grad).mul_(s.region).sum(1).flatten(1)
 
-    def _hope(self, s: Active) -> Tensor:
-        """What is tried next, (b, K, H, W): what is near the best comes first, then what is promised most; minus infinity where
-        there is nothing to try."""
-        inside = s.promise.masked_fill(~s.region, 0).double()  # or small differences would drown
-        hope = inside / _largest_size(inside)
+    def _hope(self, s: Active, count: int) -> tuple[Tensor, Tensor]:
+        """The ``count`` tries that come next, ``colour * H * W + pixel`` (b, n), after how much is hoped for of each, (b, n).
 
-        # other colours of the best, and neighbours in the same colour
-        few = min(LEADERS, s.gain[0].numel())
-        bar = s.gain.flatten(1).topk(few).values[:, -1, None, None, None]
-        leading = s.gain.masked_fill(s.gain < bar, -torch.inf).double()
-        near = torch.maximum(F.max_pool2d(leading, 3, 1, 1), leading.amax(1, keepdim=True))
-        scale = _largest_size(leading.masked_fill(leading == -torch.inf, 0))
-        hope = torch.where(near > -torch.inf, 3 + near / scale + 1e-3 * hope, hope)
-        return hope.masked_fill_((s.gain > -torch.inf) | ~s.region, -torch.inf)
+        What is near the best comes first, then what is promised most; minus infinity where there is nothing to try. Colour by
+        colour, so that nothing is held of all of them at once.
+        """
+        places, size = s.x[0, 0].numel(), s.x.shape[2:]
+        leaders = s.gains.topk(min(LEADERS, s.gains.shape[1]))
+        gain, led = leaders.values.double(), s.tried.gather(1, leaders.indices)
+        unit = _largest_size(gain.masked_fill(gain == -torch.inf, 0))
+        nowhere = gain.new_full((len(s), places), -torch.inf)
+        there = nowhere.scatter_reduce(1, led % places, gain, 'amax')
+        hopes, picks = [], []
+        for code in range(s.colours.shape[1]):
+            # in double, or small differences would drown
+            hope = self._promised(s, code).double() / s.scale
 
-    def _estimate(self, s: Active) -> Tensor:
-        """Gains (b, K, H, W): what was not tried comes after all that was, in the order of the promises."""
-        known = s.gain > -torch.inf
-        tried = s.gain.masked_fill(~known, 0)
-        inside = s.promise.masked_fill(~s.region, 0)
-        unknown = (inside / _largest_size(inside) - 3) * _largest_size(tried)
-        return torch.where(known, s.gain, unknown).masked_fill_(~s.region, -torch.inf)
+            # other colours of the best, and neighbours in the same colour
+            same = gain.masked_fill(led // places != code, -torch.inf)
+            leading = nowhere.scatter_reduce(1, led % places, same, 'amax').unflatten(1, size)
+            near = torch.maximum(F.max_pool2d(leading, 3, 1, 1).flatten(1), there)
+            hope = torch.where(near > -torch.inf, 3 + near / unit + 1e-3 * hope, hope)
 
-    def _look_at_one(self, objective: Restricted, best: Best, s: Active, number: int) -> None:
-        """Try the ``number``-th of ``s.picks`` and note its gain."""
+            known = self._known(s, code) > -torch.inf
+            hope.masked_fill_(known | ~s.region.flatten(1), -torch.inf)
+            hope, pick = hope.topk(min(count, places))
+            hopes.append(hope)
+            picks.append(pick + code * places)
+        hope, best = torch.cat(hopes, 1).topk(min(count, len(hopes) * places))
+        return hope, torch.cat(picks, 1).gather(1, best)
+
+    def _known(self, s: Active, code: int) -> Tensor:
+        """The gains of one colour, (b, H W), minus infinity where it was not tried."""
+        places = s.x[0, 0].numel()
+        here = s.tried // places == code
+        known = s.gains.new_full((len(s), places), -torch.inf)
+        return known.scatter_reduce_(1, s.tried.where(here, 0) % places,
+                                     s.gains.masked_fill(~here, -torch.inf), 'amax')
+
+    def _estimate(self, s: Active) -> tuple[Tensor, Tensor]:
+        """The largest gain of every pixel and the colour of it, (b, H W) each.
+
+        What was not tried comes after all that was, in the order of the promises.
+        """
+        unit = _largest_size(s.gains.masked_fill(s.gains == -torch.inf, 0))
+        best = s.gains.new_full((len(s), s.x[0, 0].numel()), -torch.inf)
+        colour = torch.zeros_like(best, dtype=torch.int64)
+        for code in range(s.colours.shape[1]):
+            known = self._known(s, code)
+            unknown = (self._promised(s, code) / s.scale - 3) * unit
+            gain = torch.where(known > -torch.inf, known, unknown)
+            better = (gain > best) & s.region.flatten(1)
+            best, colour = best.where(~better, gain), colour.masked_fill(better, code)
+        return best, colour
+
+    def _look_at_one(self, objective: Restricted, best: Best, s: Active, number: int,
+                     column: int) -> None:
+        """Try the ``number``-th of ``s.picks`` and note its gain in a column of ``s.gains``."""
         pick, places = s.picks[:, number, None], s.x[0, 0].numel()
         self._look(objective, best, s, pick % places, pick // places, number)
-        gain, pick = s.gain.flatten(1), s.picks[:, number, None]
-        known = torch.maximum(gain.gather(1, pick), s.brought[:, None])
-        s.gain = gain.scatter(1, pick, known).view_as(s.gain)
+        s.tried[:, column], s.gains[:, column] = s.picks[:, number], s.brought
 
     def _look_at_sets(self, objective: Restricted, best: Best, s: Active, k: int, most: int) -> None:
         """Try sets of ``k`` pixels in the order of the sums of their gains."""
-        gains, colours = (part.flatten(1) for part in self._estimate(s).max(1))
+        gains, colours = self._estimate(s)
         always = max(k - CHOSEN, 0)
         pool = min(self.pool + always, gains.shape[1])
         gains, s.pixels = gains.topk(pool)
@@ -192,5 +224,5 @@ class ScreenedCorners(BudgetAttack):
 
 
 def _largest_size(a: Tensor) -> Tensor:
-    """(b, 1, 1, 1), the largest absolute value of each image, not quite 0."""
-    return a.abs().flatten(1).amax(1).clamp(min=1e-30)[:, None, None, None]
+    """(b, 1), the largest absolute value of each image, not quite 0."""
+    return a.abs().amax(1, keepdim=True).clamp(min=1e-30)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_config, check_number, check_numbers
+from ..errors import InputError
 from ..groups import Kernel, Pixel
 from ..objectives.base import Restricted
 from ..ops import box_bounds, gradient, largest
@@ -48,6 +49,8 @@ class SwapPGD(BudgetAttack):
         exchange: share of the k pixels exchanged at once, falling linearly to nothing at the end; rounded, but at least one.
         reach: standard deviation of the bumps, in pixels (in cells of the grid with a ``kernel``).
         kernel: groups instead of pixels, see :class:`StructuredSparsePGD`.
+        base: another budget attack to begin with, given the same budget; its result takes the place of the first phase, and its
+            passes come on top. None (default) begins with nothing.
 
     With ``early_stop`` it ascends the negative margin of the objective, otherwise the loss, because many margins are flat at
     success.
@@ -59,6 +62,7 @@ class SwapPGD(BudgetAttack):
     exchange: float = 0.35
     reach: float = 2.0
     kernel: Kernel | Config = Pixel()
+    base: BudgetAttack | Config | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -71,6 +75,12 @@ class SwapPGD(BudgetAttack):
         object.__setattr__(self, 'noise', tuple(self.noise))
         check_config(self, 'kernel')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
+        if self.base is not None:
+            check_config(self, 'base')
+            base = ATTACKS.build(self.base)
+            if not isinstance(base, BudgetAttack):
+                raise InputError(f'SwapPGD: base = {base!r}, expected an attack with a budget k')
+            object.__setattr__(self, 'base', replace(base, k=self.k, early_stop=self.early_stop))
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         best, kernel = Best(objective), self.kernel
@@ -79,6 +89,9 @@ class SwapPGD(BudgetAttack):
         s = self._start(objective)
         size, k_max = s.x.shape[2:], int(s.k.max())
         first_swap = max(round(self.start * self.steps), 1)
+        if self.base is not None:
+            self._begin_with(s, self.base.run(objective, rng), mask_rng)
+            first_swap = 0
 
         for step in range(self.steps + 1):
             last = step == self.steps
@@ -88,7 +101,8 @@ class SwapPGD(BudgetAttack):
             z = torch.addcmul(s.x, s.p, mask).requires_grad_(not last)
             verdict = self._ascended(objective(z, s.rows))
             s.value = verdict.loss.detach()[:, None, None, None]
-            better = best.improved(verdict, s.rows) | (step <= 1)  # step 0 looks at the clean image
+            # step 0 looks at the clean image, or at what another attack has found
+            better = best.improved(verdict, s.rows) | (step <= min(first_swap, 1))
             s.better = better[:, None, None, None]
             if not last:  # no say to pixels that stay
                 s.grad = gradient(verdict.loss, z).mul_(s.high > s.low)
@@ -99,7 +113,7 @@ class SwapPGD(BudgetAttack):
                 break
 
             # learn what the exchange really brought, then move home to the candidate if it was better
-            if step > 1:
+            if step > min(first_swap, 1):
                 self._learn(s)
             s.home_p = torch.where(s.better, s.p, s.home_p)
             s.home_v = torch.where(s.better, s.v, s.home_v)
@@ -156,6 +170,14 @@ class SwapPGD(BudgetAttack):
             home_p=nothing, home_v=torch.zeros_like(groups), home_grad=nothing, home_value=zero,
             # momentum of phase 1; what was tried in vain, the map of real gains and the usual squared change of phase 2
             total=nothing, tired=unknown, real=unknown, usual=zero)
+
+    def _begin_with(self, s: Active, found: Tensor, mask_rng: ImageRNG) -> None:
+        """The candidate is what another attack has ``found``, (B, C, H, W): the groups that hold most of its changes."""
+        s.p = (found - s.x).clamp(s.low, s.high)
+        size = self.kernel.correlate(s.p.abs().sum(1, keepdim=True))
+        # where it changed fewer than k, any others
+        size = size + 1e-6 * mask_rng.uniform(1)
+        s.v = largest(size.masked_fill(~s.groups, -torch.inf), s.k, int(s.k.max()))
 
     def _log_gain(self, promised: Tensor, noise: float, mask_rng: ImageRNG, rows: Tensor) -> Tensor:
         """(b, 1, Gh, Gw), log of what each group promises, with noise; very low where that is nothing."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_int, check_number, class_index, shown
+from ..checks import check_flag, check_int, check_number, class_index, shown
 from ..errors import InputError
 from ..ops.boxes import distinct, overlaps, take, within
 from ..registry import GOALS
@@ -83,6 +83,7 @@ class _DetectionObjective(Objective):
     """
 
     parts: Tensor
+    all_count = False  # objects, too, that are not detected on the clean image
 
     def __init__(self, goal, scene):
         self.goal, self.scene = goal, scene
@@ -96,13 +97,14 @@ class _DetectionObjective(Objective):
         self.clean = self.judge(found, loss, rows)
 
     def prepare(self, found: Boxes | None) -> None:
-        """Count the ground-truth objects that are detected on the clean image."""
+        """Count the ground-truth objects that are detected on the clean image, or all of them."""
         self.aimed = self.aim(self.scene.truth)
-        self.counted = torch.ones_like(self.aimed)
+        detected = torch.ones_like(self.aimed)
         if found is not None:
             match = self.reported(found, matches(found, self.scene.truth, self.goal.iou_thr))
-            self.counted = self.aimed & (object_scores(found, match) >= self.goal.score_thr)
-        self.eligible = self.counted.any(1)
+            detected = self.aimed & (object_scores(found, match) >= self.goal.score_thr)
+        self.counted = self.aimed if self.all_count else detected
+        self.eligible = detected.any(1)
         self.defined = self.aimed.any(1) & (found is not None)
 
     def aim(self, truth: Boxes) -> Tensor:
@@ -179,13 +181,25 @@ class Vanish(_DetectionGoal):
     Args:
         score_thr: an object counts as detected when a candidate of its class scores at least this much.
         iou_thr: and overlaps it at least this much.
+        undetected: hide all objects, those too that the clean image already scores below ``score_thr``, so that none of them
+            comes up. With the detector's own lowest threshold as ``score_thr`` (0.01 or 0.05 in many configs), an image that is
+            broken is then one that adds nothing to average precision.
     """
+    undetected: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_flag(self, 'undetected')
 
     def objective(self, scene) -> '_DetectionObjective':
         return _VanishObjective(self, scene)
 
 
 class _VanishObjective(_ObjectsObjective):
+
+    @property
+    def all_count(self) -> bool:
+        return self.goal.undetected
 
     def survey(self, found, _, rows):
         truth = self.scene.truth[rows]

@@ -77,6 +77,7 @@ def test_an_image_too_small_is_marked_whatever_the_batch(spec):
     (SparsePGD(k=0.5, steps=3), [False, False]),
     (SigmaZero(steps=5, unit='pixel', budget=9), [True, False]),
     (SigmaZero(steps=5, budget=9), [True, False]),
+    (SigmaZero(steps=5, budget={'1x2': 7, '8x8': 7}), [True, False]),
     (SparsePGD(k={'1x2': 3, '8x8': 3}, steps=3), [True, False]),
     (SparseRS(variant='patches', k=9, steps=3), [True, False]),
     (SparseRS(variant='frames', k=2, steps=3), [True, False]),

@@ -35,6 +35,7 @@ from sparse_dense_attacks.attacks import (
     WIFGSM,
     ASLOAddOn,
     Descent,
+    Relay,
     ScreenedCorners,
     SigmaZero,
     SparseAutoAttack,
@@ -76,7 +77,8 @@ CORES = {
     'RS rows': SparseRS(k=1, steps=20, kernel='row'), 'RS windows': SparseRS(k=2, steps=20, kernel=WINDOWS),
     'RS patch': SparseRS(k=4, steps=20, variant='patches'), 'RS frame': SparseRS(k=1, steps=20, variant='frames'),
     'sAA': SparseAutoAttack(k=2, steps=4, queries=10), 'sAA columns': SparseAutoAttack(k=1, steps=4, queries=10, kernel='column'),
-    'PGD0': PGD0(k=2, steps=8), 'random': RandomPixels(k=2, steps=8),
+    'sAA plus': SparseAutoAttack(k=2, steps=6, queries=30, version='plus'),
+    'relay': Relay(k=3, steps=12), 'PGD0': PGD0(k=2, steps=8), 'random': RandomPixels(k=2, steps=8),
 }
 every_core = pytest.mark.parametrize('attack', CORES.values(), ids=CORES.keys())
 BUDGETS = {name: attack for name, attack in CORES.items() if hasattr(attack, 'k')}
@@ -123,10 +125,10 @@ def test_alone_as_in_a_batch_of_equal_dimensions(attack):
 # Budget, box, region
 
 def most_pixels(attack, room):
-    """Pixels an attack may change at most, None without a budget."""
+    """Pixels a candidate may change at most, None where there is no limit."""
     if isinstance(attack, ASLOAddOn):
         return attack.base.k
-    if not hasattr(attack, 'k'):
+    if not hasattr(attack, 'k') or isinstance(attack, Relay) or attack is CORES['sAA plus']:  # begin with more
         return None
     if getattr(attack, 'variant', 'l0') == 'frames':
         return room
@@ -236,7 +238,8 @@ def test_bad_output_fails_one_image_at_once_and_no_other(attack, after, value):
     assert result.failed.tolist() == [b == 2 for b in range(7)]
     assert torch.equal(result.images[2], healthy.images[2]) and not result.success[2] and not result.success_float[2]
     assert result.l0_pixels[2] == result.l0_elements[2] == result.groups[2] == 0
-    if getattr(attack, 'gradient', '') != 'ensemble' and not isinstance(attack, ASLO | ASLOAddOn | SparseAutoAttack | WIFGSM):
+    several = ASLO | ASLOAddOn | Relay | SparseAutoAttack | WIFGSM
+    if getattr(attack, 'gradient', '') != 'ensemble' and not isinstance(attack, several):
         assert result.forwards[2] == after + 1, 'cores of one loop ask about it no more'
     others = torch.arange(7) != 2
     for name in ('images', 'success', 'l0_pixels', 'forwards', 'backwards'):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparse_dense_attacks import ASLOAddOn, Descent, InputError, SigmaZero, SparsePGD, Targeted, attack
+from sparse_dense_attacks import ASLOAddOn, Descent, InputError, SigmaZero, SparsePGD, Targeted, Verdict, attack
 from sparse_dense_attacks.attacks import ImageRNG
 from sparse_dense_attacks.groups import Column, Patch, Row
 from sparse_dense_attacks.objectives import MeteredObjective
@@ -144,6 +144,41 @@ def test_a_share_is_dropped_at_once(drop, gone):
     assert success.all() and counts[0] == 8 and counts[1] == 8 - gone
 
 
+def test_a_drop_that_is_missed_for_long_is_taken_back_by_halves():
+    everything = torch.ones(1, 1, 2, 4)
+    judge = objective(Linear(everything[0], -6.5), torch.zeros_like(everything))
+    attack = Descent(steps=11, base=Fixed(everything), drop=0.5, patience=3)
+    delta, success, _ = walk(attack, judge)
+    counts = (delta != 0).flatten(1).sum(1).tolist()
+    assert counts == [8, 4, 4, 4, 6, 6, 6, 7, 6, 6, 6] and success.nonzero()[:, 0].tolist() == [0, 7]
+    stubborn, _, _ = walk(replace(attack, patience=0), judge)
+    assert (stubborn != 0).flatten(1).sum(1).tolist() == [8] + 10 * [4]
+
+
+def test_the_loss_says_what_matters_where_the_margin_is_flat():
+    """Of two parts, both broken at the start, one pixel is of little use to either."""
+
+    class Parts(Objective):
+        def __init__(self, judge):
+            self.judge, self.clean = judge, judge.clean
+
+        def __getattr__(self, name):
+            return getattr(self.judge, name)
+
+        def __call__(self, x, rows):
+            values = x.flatten(1)
+            left = 1.5 - torch.stack([values[:, :2].sum(1), values[:, 2:6].sum(1) + 0.1 * values[:, place]], 1)
+            return Verdict(-left.sum(1), left.relu().mean(1), (left < 0).all(1))
+
+    judge = Parts(objective(Linear(torch.ones(1, 2, 4), -100.), torch.zeros(1, 1, 2, 4)))
+    for place in (6, 7):
+        start = torch.tensor([1., 1, 1, 1, 0, 0, 0, 0])
+        start[place] = 1
+        attack = Descent(steps=2, base=Fixed(start.view(1, 1, 2, 4)), alpha=0., follow='loss')
+        (first, second), success, _ = walk(attack, judge)
+        assert success[0] and first.sum() == 5 and second.flatten()[place] == 0 and second.sum() == 4
+
+
 class Fixed:
     """Stands in for a first attack: gives back an image, without a forward."""
 
@@ -237,7 +272,8 @@ def test_targets_are_reached():
 
 @pytest.mark.parametrize('options, message', [
     (dict(unit='row'), "unit = 'row'"), (dict(kernel='row'), "set unit='pixel'"), (dict(base='sigma'), 'did you mean'),
-    (dict(steps=0), 'steps = 0'), (dict(drop=1.5), 'drop = 1.5'), (dict(exchange=-1.), 'exchange'), (dict(noise=-1.), 'noise')])
+    (dict(steps=0), 'steps = 0'), (dict(drop=1.5), 'drop = 1.5'), (dict(exchange=-1.), 'exchange'), (dict(noise=-1.), 'noise'),
+    (dict(patience=-1), 'patience = -1'), (dict(follow='both'), 'follow')])
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         Descent(**options)

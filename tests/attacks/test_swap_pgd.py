@@ -1,9 +1,11 @@
 """Sparse-PGD by exchanging pixels."""
+from dataclasses import dataclass
+
 import pytest
 import torch
 
-from sparse_dense_attacks import InputError, SparsePGD, SwapPGD
-from sparse_dense_attacks.attacks import Active, ImageRNG
+from sparse_dense_attacks import InputError, ScreenedCorners, SigmaZero, SparsePGD, SwapPGD
+from sparse_dense_attacks.attacks import Active, BudgetAttack, ImageRNG
 from sparse_dense_attacks.groups import Column, Patch, Pixel, Row
 from sparse_dense_attacks.objectives import EightBit, MeteredObjective
 from tests.helpers import Linear, Net, objective, pictures
@@ -162,3 +164,42 @@ def test_a_spent_budget_is_no_improvement():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         SwapPGD(**options)
+
+
+# Another attack to begin with
+
+@dataclass(frozen=True)
+class White(BudgetAttack):
+    """Paints the first pixels white, one fewer than it may."""
+
+    def run(self, objective, rng):
+        x, count = objective.images.clone().flatten(2), self.k - 1
+        x[:, :, :count] = 1
+        return x.view_as(objective.images)
+
+
+@pytest.mark.parametrize('k', [1, 2, 5])
+def test_begins_with_what_its_base_found(k):
+    judge = mixed(gain=0.3)
+    meter = candidates(SwapPGD(k=k, steps=20, early_stop=False, base=White()), judge)
+    expected = judge.images.clone().flatten(2)
+    expected[:, :, :k - 1] = 1
+    assert torch.equal(meter.seen[0][0].flatten(2), expected) and len(meter.seen) == 21
+    for x, rows in meter.seen[1:]:
+        changed = (x != judge.images[rows]).any(1).flatten(1)
+        assert (changed.sum(1) <= k).all() and changed[:, k - 1:].any(1).all(), 'a pixel enters'
+
+
+def test_never_worse_than_its_base_and_given_the_same_budget():
+    judge, base = mixed(30, gain=0.6), ScreenedCorners(k=1, steps=12)
+    alone, both = ScreenedCorners(k=2, steps=12)(judge), SwapPGD(k=2, steps=30, base=base)(judge)
+    assert SwapPGD(k=2, base=base).base == ScreenedCorners(k=2, steps=12)
+    assert SwapPGD(k=2, base=base, early_stop=False).base.early_stop is False
+    assert (both.success >= alone.success).all() and both.success.sum() > alone.success.sum()
+    assert torch.equal(both.images[alone.success], alone.images[alone.success])
+    assert (both.forwards == alone.forwards + torch.where(alone.success, 1, 31))[alone.success | ~both.success].all()
+
+
+def test_a_base_has_to_have_a_budget():
+    with pytest.raises(InputError, match='base = SigmaZero.*expected an attack with a budget k'):
+        SwapPGD(base=SigmaZero())

@@ -76,6 +76,18 @@ def test_vanish_succeeds_when_every_detected_object_is_below_the_threshold():
         assert (verdict.margin.item() == 0 and not grad.any()) if hidden else (verdict.margin > 0 and grad.any())
 
 
+def test_vanish_can_count_objects_that_the_clean_image_scores_too_low():
+    fake = scene([[(A, 0, 1), (B, 1, 1)], [(B, 1, 1)]], [[(A, 0, .8), (B, 1, .1)], [(B, 1, .1)]])
+    judge = Vanish(score_thr=0.3, undetected=True).objective(fake)
+    assert judge.counted.tolist() == [[True, True], [True, False]] and judge.parts.tolist() == [2, 1]
+    assert judge.eligible.tolist() == [True, False] and judge.clean.success.tolist() == [False, True]
+    torch.testing.assert_close(judge.clean.margin, torch.tensor([(logit(.8) - logit(.3)) / 2, 0]))
+    risen = judge(fake.images[:1] - 3 / 9, ROW)  # every score rises by 3, in logits
+    torch.testing.assert_close(risen.margin, torch.tensor([(logit(.8) + logit(.1) + 6 - 2 * logit(.3)) / 2]))
+    fallen = judge(fake.images[:1] + 3 / 9, ROW)
+    assert not risen.success and fallen.success and fallen.margin == 0
+
+
 def test_score_at_the_threshold_counts_as_detected():
     fake = scene([[(A, 0, 1)]], [[(A, 0, .5)]])
     judge = Vanish(score_thr=0.5).objective(fake)

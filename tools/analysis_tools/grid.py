@@ -58,7 +58,7 @@ REASONS = {
 }
 ROWS = {  # the lines of a table, and why a cell that no attack fills is empty
     'SparsePGD': 'a', 'SparsePGD unprojected': 'a', 'StructuredSparsePGD': 'c', 'SwapPGD': 'a',
-    'ScreenedCorners': 'a',
+    'ScreenedCorners': 'a', 'Relay': 'a',
     'SparseRS': 'a', 'SparseRS patch': 'd', 'SparseAutoAttack': 'a', 'PGD0': 'a',
     'RandomPixels': 'a', 'SigmaZero': 'a', 'SigmaZero pixel': 'a', 'Descent': 'a',
     'Descent pixel': 'a', 'ASLO': 'a', 'ASLOAddOn': 'a',

@@ -14,6 +14,7 @@ from sparse_dense_attacks import (
     Descent,
     ForeignAttack,
     RandomPixels,
+    Relay,
     ScreenedCorners,
     SigmaZero,
     SparseAutoAttack,
@@ -25,7 +26,7 @@ from sparse_dense_attacks import (
 from sparse_dense_attacks.groups import Kernel, Patch, Pixel
 
 PIXELS_ONLY = ('SparsePGD', 'SparsePGD unprojected', 'PGD0', 'RandomPixels',
-               'ScreenedCorners')
+               'ScreenedCorners', 'Relay')
 
 
 def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = True,
@@ -51,6 +52,7 @@ def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = Tr
         'ScreenedCorners': ScreenedCorners(**stop, steps=2 * steps),
         'SparseRS': SparseRS(**stop, steps=queries, kernel=kernel),
         'SparseAutoAttack': SparseAutoAttack(**budget, queries=queries, kernel=kernel),
+        'Relay': Relay(**budget),
         'PGD0': PGD0(**budget),
         'RandomPixels': RandomPixels(**budget),
     }
