@@ -19,9 +19,9 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 # Eight tenths of the time that mmengine, the model libraries and our package take to be imported.
-THIRD_PARTY = ['torch.distributed.optim', 'torchvision', 'scipy.stats', 'matplotlib.pyplot', 'mpl_toolkits.axes_grid1', 'tifffile',
-               'cv2', 'imgaug.augmenters', 'imagecorruptions', 'shapely.geometry', 'pycocotools.cocoeval', 'ftfy', 'rich.progress',
-               'modelindex.load_model_index', 'terminaltables', 'prettytable']
+THIRD_PARTY = ['torch.distributed.optim', 'torchvision', 'scipy.stats', 'matplotlib.pyplot', 'mpl_toolkits.axes_grid1', 'cv2',
+               'imgaug.augmenters', 'imagecorruptions', 'shapely.geometry', 'pycocotools.cocoeval', 'ftfy', 'rich.progress',
+               'tifffile', 'modelindex.load_model_index', 'terminaltables', 'prettytable']
 
 
 def start(arguments, out: Path, cwd=ROOT, environment=None, flush_denormal=False) -> ForkServerProcess:
@@ -38,19 +38,20 @@ def start(arguments, out: Path, cwd=ROOT, environment=None, flush_denormal=False
     context.set_forkserver_preload(THIRD_PARTY)
     if environment is None:
         environment = os.environ | dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
-    process = context.Process(target=_interpret, args=([*map(str, arguments)], out, cwd, dict(environment), _import_path(), flush_denormal))
+    words = [str(word) for word in arguments]
+    process = context.Process(target=_interpret, args=(words, out, cwd, dict(environment), _import_path(), flush_denormal))
     process.start()
     return process
 
 
-def run(arguments, out: Path, **options) -> str:
-    """What a program prints that is started as :func:`start` does; it has to succeed."""
+def run(arguments, out: Path, status=0, **options) -> str:
+    """What a program prints that is started as :func:`start` does; it has to end with ``status``."""
     process = start(arguments, out, **options)
     process.join(timeout=500)
     process.kill()  # if it is not done
     process.join()
     printed = out.read_text()
-    assert process.exitcode == 0, f'status {process.exitcode}: {printed[-3000:]}'
+    assert process.exitcode == status, f'status {process.exitcode}: {printed[-3000:]}'
     return printed
 
 
