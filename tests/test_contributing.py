@@ -1,8 +1,8 @@
 """What CONTRIBUTING.md shows works: its files are written down as they stand there, and their tests run."""
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests import forks
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r'```python\n# ([\w/]+\.py)\n(.*?)```', re.DOTALL)
@@ -24,8 +24,7 @@ def test_the_examples_pass(tmp_path):
     """In a process of its own: what they register must not show up in other tests."""
     for name, code in blocks().items():
         (tmp_path / name).write_text(code)
-    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-o', f'pythonpath={tmp_path} {ROOT}',
-               '--rootdir', str(tmp_path), str(tmp_path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert re.search(r'\b6 passed', run.stdout), run.stdout
+    command = ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-o', f'pythonpath={tmp_path} {ROOT}', '--rootdir', tmp_path,
+               tmp_path]
+    printed = forks.run(command, tmp_path / 'printed.txt', cwd=tmp_path)
+    assert re.search(r'\b6 passed', printed), printed

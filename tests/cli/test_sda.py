@@ -9,6 +9,7 @@ import pytest
 
 import sparse_dense_attacks
 from sparse_dense_attacks import cli
+from tests import forks
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = 'import sys; sys.modules.update(dict.fromkeys({names!r}))\n'  # what Python does for what cannot be imported
@@ -114,10 +115,9 @@ def test_importing_the_package_imports_nothing_else():
     "import sparse_dense_attacks\nimport importlib.util\nassert importlib.util.find_spec('mmengine')\nimport mmengine.registry\n",
     "from mmengine.config import Config\nConfig.fromfile('configs/imagenet/spgd_resnet50_imagenet.py')\n",
 ], ids=['before mmengine', 'after mmengine', 'a public name', 'after a mere look', 'from a config'])
-def test_hooks_are_registered_in_every_order_of_imports(code):
+def test_hooks_are_registered_in_every_order_of_imports(tmp_path, code):
     pytest.importorskip('mmengine')
-    done = python(code + REGISTERED)
-    assert done.returncode == 0, done.stderr
+    forks.run(['-c', code + REGISTERED], tmp_path / 'printed.txt')
 
 
 def test_public_names_are_those_listed():
@@ -131,6 +131,6 @@ def test_public_names_are_those_listed():
         exec('from sparse_dense_attacks import Vannish', {})
 
 
-def test_rooms_are_attributes():
-    done = python('import sparse_dense_attacks\nassert sparse_dense_attacks.victims.wrap and sparse_dense_attacks.attacks.Attack')
-    assert done.returncode == 0, done.stderr
+def test_rooms_are_attributes(tmp_path):
+    forks.run(['-c', 'import sparse_dense_attacks as ours\nassert ours.victims.wrap and ours.attacks.Attack'],
+              tmp_path / 'printed.txt')

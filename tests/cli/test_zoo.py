@@ -3,8 +3,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ pytest.importorskip('mmengine', reason='the zoo check reads configs with mmengin
 
 from sparse_dense_attacks import InputError, Untargeted
 from sparse_dense_attacks.victims import TorchClassifier
+from tests import forks
 
 pytestmark = pytest.mark.openmmlab
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,24 +139,23 @@ def test_reasons_count_against_coverage_but_other_tasks_do_not(zoo_check, monkey
     assert zoo_check.coverage(rows) == dict(mmdet=dict(covered=1, ours=3, all=4))
 
 
-def doctor(*arguments):
-    command = [sys.executable, str(ROOT / 'sparse_dense_attacks/cli/doctor.py'), 'zoo', *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | {'COLUMNS': '160'})
+DOCTOR = ROOT / 'sparse_dense_attacks/cli/doctor.py'
 
 
 def test_unknown_library(tmp_path):
-    done = doctor('mmtorch')
-    assert done.returncode == 2 and 'no zoo is known of mmtorch; expected mmdet, mmseg, mmpretrain' in done.stderr
+    printed = forks.run([DOCTOR, 'zoo', 'mmtorch'], tmp_path / 'printed.txt', status=2)
+    assert 'no zoo is known of mmtorch; expected mmdet, mmseg, mmpretrain' in printed
 
 
 @pytest.mark.slow
-def test_one_family_of_each_library(tmp_path):
+def test_one_family_of_each_library(tmp_path, monkeypatch):
     for library in ('mmdet', 'mmseg', 'mmpretrain'):
         pytest.importorskip(library, exc_type=ImportError)
-    done = doctor('--only', 'yolox', 'fastscnn', 'shufflenet_v2', 'vpd', '--out', str(tmp_path / 'zoo.json'))
-    assert done.returncode == 0, done.stderr
-    assert 'mmseg: 1 of 1 families whose task is ours are covered (100%); of all 2 families 50%' in done.stdout
-    assert 'fast_scnn_8xb4-160k_cityscapes-512x1024.py' in done.stdout and 'estimates depth' in done.stdout
+    monkeypatch.setenv('COLUMNS', '160')
+    printed = forks.run([DOCTOR, 'zoo', '--only', 'yolox', 'fastscnn', 'shufflenet_v2', 'vpd', '--out', tmp_path / 'zoo.json'],
+                        tmp_path / 'printed.txt')
+    assert 'mmseg: 1 of 1 families whose task is ours are covered (100%); of all 2 families 50%' in printed
+    assert 'fast_scnn_8xb4-160k_cityscapes-512x1024.py' in printed and 'estimates depth' in printed
     found = json.loads((tmp_path / 'zoo.json').read_text())
     assert found['coverage']['mmpretrain'] == dict(covered=1, ours=1, all=1)
     assert {row['family']: row['found'] for row in found['families']} == dict(

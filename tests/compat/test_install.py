@@ -1,7 +1,6 @@
 """Our operators are installed where mmcv has none of its own, and only there."""
 import importlib
 import os
-import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -11,6 +10,7 @@ import pytest
 from sparse_dense_attacks import InputError, compat
 from sparse_dense_attacks.cli.common import check_ops
 from sparse_dense_attacks.compat import operators
+from tests import forks
 
 OURS, THEIRS = 'sparse_dense_attacks.compat.nms', 'mmcv._ext'
 COMPILED = 'def nms(*args): ...'  # the text of a module that stands for the compiled one
@@ -85,9 +85,9 @@ def test_runs_programs_that_import_mmcv_first(mmcv, tmp_path):
     program = tmp_path / 'program.py'
     program.write_text('import sys, helper\nif __name__ == "__main__": print(helper.nms.__module__, *sys.argv[1:])')
     path = f'{tmp_path}:{Path(compat.__file__).parents[2]}'
-    done = subprocess.run([sys.executable, '-m', 'sparse_dense_attacks.compat', str(program), 'a', '--b'], check=True,
-                          capture_output=True, text=True, env=os.environ | {'PYTHONPATH': path})
-    assert done.stdout.split() == [OURS, 'a', '--b']
+    printed = forks.run(['-m', 'sparse_dense_attacks.compat', program, 'a', '--b'], tmp_path / 'printed.txt',
+                        environment=os.environ | {'PYTHONPATH': path})
+    assert printed.split() == [OURS, 'a', '--b']
 
 
 def test_mmcv_believes_that_it_has_operators():

@@ -3,8 +3,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +28,7 @@ from sparse_dense_attacks.engine.hooks.attack_visualization_hook import show_per
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
 from sparse_dense_attacks.engine.pictures import from_picture, to_picture  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
+from tests import forks  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -121,17 +120,17 @@ def test_a_killed_run_resumes_to_the_same_result(tmp_path):
     """kill -9 after the first images, then --resume: equal to an uninterrupted run."""
     options = ('test_dataloader.batch_size=2', 'attack.steps=6')
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    command = [sys.executable, str(ROOT / 'tools/attack.py')]
-    subprocess.run([*command, *arguments(whole, limit=6, options=options)], check=True, capture_output=True)
-    process = subprocess.Popen([*command, *arguments(killed, limit=6, options=options)], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    command, printed = ROOT / 'tools/attack.py', tmp_path / 'printed.txt'
+    forks.run([command, *arguments(whole, limit=6, options=options)], printed)
+    process = forks.start([command, *arguments(killed, limit=6, options=options)], printed)
     path = killed / 'records.jsonl'
-    while process.poll() is None and (not path.exists() or path.read_bytes().count(b'\n') < 2):
+    while process.is_alive() and (not path.exists() or path.read_bytes().count(b'\n') < 2):
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert 2 <= len(records(killed)) < 6, 'the run was not killed in its middle'
-    subprocess.run([*command, *arguments(killed, '--resume', limit=6, options=options)], check=True, capture_output=True)
+    forks.run([command, *arguments(killed, '--resume', limit=6, options=options)], printed)
     assert records(killed) == records(whole) and metrics(killed) == metrics(whole)
 
 

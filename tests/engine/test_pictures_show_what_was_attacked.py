@@ -1,7 +1,5 @@
 """Stored images have the colours of the photo and say on which grid they lie; a picture that fails ends nothing."""
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +19,7 @@ from sparse_dense_attacks.cli.common import main  # noqa: E402
 from sparse_dense_attacks.engine.hooks import AttackVisualizationHook  # noqa: E402
 from sparse_dense_attacks.engine.pictures import channel_order, from_picture, to_picture  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
+from tests import forks  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -226,18 +225,16 @@ print('drawn')
 '''
 
 
-def test_masks_are_drawn_on_the_network_input():
+def test_masks_are_drawn_on_the_network_input(tmp_path):
     """In a process of its own: mmengine keeps visualizers by name."""
-    done = subprocess.run([sys.executable, '-c', MASKS], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0 and 'drawn' in done.stdout, done.stderr[-2000:]
+    assert 'drawn' in forks.run(['-c', MASKS], tmp_path / 'printed.txt')
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('base', ['spgd_faster_rcnn', 'spgd_semantic_fpn', 'spgd_resnet18'])
 def test_a_fresh_process_needs_no_visualizer(tmp_path, base):
     path = config(tmp_path, base)
-    done = subprocess.run([sys.executable, '-m', 'sparse_dense_attacks.cli', 'attack', path, '--work-dir', str(tmp_path / 'run'),
-                           '--limit', '1', '--device', 'cpu', '--cfg-options', 'visualizer=None'],
-                          cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
-    assert done.returncode == 0 and 'no picture' not in done.stderr, done.stderr[-2000:]
+    printed = forks.run(['-m', 'sparse_dense_attacks.cli', 'attack', path, '--work-dir', tmp_path / 'run', '--limit', '1',
+                         '--device', 'cpu', '--cfg-options', 'visualizer=None'], tmp_path / 'printed.txt')
+    assert 'no picture' not in printed
     assert len(list((tmp_path / 'run/pictures').rglob('*.png'))) == 1

@@ -3,8 +3,8 @@ import copy
 import functools
 import os
 import socket
-import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +25,7 @@ from sparse_dense_attacks.cli.train import prepare_training
 from sparse_dense_attacks.engine.attacker import Attacker
 from sparse_dense_attacks.objectives.divergence import DIVERGENCES
 from sparse_dense_attacks.types import Boxes
+from tests import forks
 from tests.engine import test_training
 from tests.engine.test_training import ROOT, changed, equal, state
 
@@ -241,18 +242,18 @@ def finished(tmp_path_factory) -> Path:
     for rank in '01':
         env = os.environ | dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
                                 OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / 'tests')]))
-        with (folder / f'{rank}.log').open('w') as log:
-            jobs.append(subprocess.Popen([sys.executable, __file__, folder, rank], env=env, cwd=ROOT, stdout=log, stderr=log))
+        jobs.append(forks.start([__file__, folder, rank], folder / f'{rank}.log', environment=env))
     try:
         run_cases(folder, ('sAT', 'sTRADES'))
+        until = time.monotonic() + 180
         for rank, job in enumerate(jobs):
-            assert job.wait(timeout=180) == 0, (folder / f'{rank}.log').read_text()[-2000:]
-    except subprocess.TimeoutExpired:
-        pytest.fail('dead-lock: after three minutes the processes still wait for each other')
+            job.join(until - time.monotonic())
+            assert job.exitcode is not None, 'dead-lock: after three minutes the processes still wait for each other'
+            assert job.exitcode == 0, (folder / f'{rank}.log').read_text()[-2000:]
     finally:
         for job in jobs:
             job.kill()
-            job.wait()
+            job.join()
     return folder
 
 
