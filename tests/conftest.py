@@ -9,6 +9,8 @@ import sys  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+import sparse_dense_attacks  # noqa: E402, F401  (before mmcv.ops, whichever test file comes first)
+
 torch.set_num_threads(1)
 
 

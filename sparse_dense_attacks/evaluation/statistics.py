@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from ..errors import InputError
 
@@ -98,6 +98,6 @@ def difference_interval(first: Sequence[float] | np.ndarray, second: Sequence[fl
 
 def _percentiles(images: int) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2
-    widened = np.sqrt(images / (images - 1)) * stats.t.ppf(tail, images - 1)
-    low = float(stats.norm.cdf(widened))
+    widened = np.sqrt(images / (images - 1)) * special.stdtrit(images - 1, tail)
+    low = float(special.ndtr(widened))
     return low, 1 - low
