@@ -8,6 +8,7 @@ from torch import nn
 
 from sparse_dense_attacks import ATTACKS, PGD0, Untargeted
 from sparse_dense_attacks.attacks import BudgetAttack
+from sparse_dense_attacks.cli.doctor import installed
 from sparse_dense_attacks.testing import (
     Detections,
     Linear,
@@ -86,9 +87,13 @@ def padded(alone, size):
 def stock_test(library: str, dataset: Path, weights: Path, cwd: Path, ours=False) -> str:
     """What a library's own test script says, in a process where our package is not there unless ``ours``.
 
+    open-mmlab's own mmcv cannot be imported by mmseg without its compiled module: there ours is needed in any case.
     The process takes tiny numbers for zero, as our commands do: CGNet's weights make it twenty times as slow otherwise.
     """
+    import mmcv
     import mmengine
+    compiled = any(Path(mmcv.__file__).parent.glob('_ext.*'))
+    ours = ours or library == 'mmseg' and bool(installed('mmcv')) and not compiled
     script = Path(mmengine.__file__).parents[1] / library / '.mim/tools/test.py'
     through = ['-m', 'sparse_dense_attacks.compat'] if ours else []
     environment = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}

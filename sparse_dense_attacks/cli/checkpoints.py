@@ -84,7 +84,7 @@ def read_checkpoint(path: str, trust: bool = False, map_location: Any = 'cpu') -
 def refusal(error: UnpicklingError, path: str = 'the file') -> str:
     """What to say of weights that torch would not read as data."""
     text = str(error)
-    named = (re.search(r'GLOBAL ([\w.]+)', text)
+    named = (re.search(r'(?:GLOBAL|Unsupported class) ([\w.]+)', text)
              or re.search(r"<(?:class|function|built-in function) '?([\w.]+)", text))
     if named is None:
         return f'cannot read weights {path}: {text.splitlines()[0] if text else repr(error)}'

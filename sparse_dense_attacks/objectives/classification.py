@@ -31,7 +31,7 @@ class _ClassificationObjective(Objective):
     @cached_property
     def clean_logits(self) -> Tensor:
         with torch.no_grad():
-            return self.scene.logits(self.images, torch.arange(len(self.images)))
+            return self._logits(self.images, torch.arange(len(self.images)))
 
     @cached_property
     def clean(self) -> Verdict:
@@ -42,7 +42,12 @@ class _ClassificationObjective(Objective):
         return self.clean_logits.argmax(1) == self.scene.labels
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
-        return self.judge(self.scene.logits(x, rows), rows)
+        return self.judge(self._logits(x, rows), rows)
+
+    def _logits(self, x: Tensor, rows: Tensor) -> Tensor:
+        # of models that compute in half precision, too: losses do not
+        logits = self.scene.logits(x, rows)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def judge(self, logits: Tensor, rows: Tensor) -> Verdict:
         """What logits (b, K) of the images ``rows`` mean for the goal."""

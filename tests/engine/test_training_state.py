@@ -94,6 +94,7 @@ def half_precision(monkeypatch):
     monkeypatch.setattr(amp_optimizer_wrapper, 'GradScaler', functools.partial(torch.amp.GradScaler, device='cpu'))
 
 
+@pytest.mark.skipif(torch.__version__ < '2.3', reason='that torch has no GradScaler for processors')
 @pytest.mark.parametrize(('name', 'loss'), [('resnet18', 'sAT'), ('resnet18', 'sTRADES'), ('yolox', 'sTRADES')])
 def test_mixed_precision(name, loss, tmp_path, half_precision):
     """Scale and growth tracker are part of the optimiser's state, which the spies compare before and after the attack."""
