@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparse_dense_attacks.cli.attack import attack_from_command_line
-from tests.attacks.test_conformance import batch, every_core
+from tests.attacks.test_conformance import CORES, batch, every_core
 from tests.helpers import Net, objective, pictures
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device: make test-gpu')]
@@ -22,9 +22,10 @@ def test_a_core_finds_the_same_on_both_devices(attack):
     assert on_gpu.images.is_cuda and on_gpu.success.any()
     for name in ('success', 'l0_elements', 'l0_pixels', 'groups', 'forwards', 'backwards'):
         assert getattr(on_gpu, name).cpu().tolist() == getattr(on_cpu, name).tolist(), name
-    # a value between two grey levels may be rounded to the other one, and a gradient of almost zero may have either sign
-    levels = ((on_gpu.images.cpu() - on_cpu.images) * 255).abs()
-    assert (levels > 0.01).float().mean() < 0.02
+    if attack == CORES['WI-FGSM published']:
+        pytest.xfail('it adds up signs, those of gradients of almost zero too: some values were three grey levels apart')
+    # a value between two grey levels may be rounded to the other one
+    assert ((on_gpu.images.cpu() - on_cpu.images) * 255).abs().max() < 1.01
 
 
 @pytest.mark.openmmlab
