@@ -2,11 +2,26 @@
 from .controls import CONTROLS, control, donor_of
 from .curves import draw_curves, draw_validations, success_at
 from .data_set_metrics import average_precision, mean_iou
+from .detections import Answer, Objects, answer
+from .interpretability import (
+    Roles,
+    adversarial_saliency,
+    cam_overlap,
+    grad_cam,
+    interpretability_score,
+    necessary,
+    pruned,
+    roles,
+)
 from .markdown import markdown_table
-from .sparsity import clusters
+from .measures import measure_intervals, pooled
+from .sparsity import clusters, pixels, preference, windows
 from .statistics import Interval, bootstrap, difference_interval, mean_interval
 from .transfer import Found, change, excess, relative_drop
 
-__all__ = ['CONTROLS', 'Found', 'Interval', 'average_precision', 'bootstrap', 'change', 'clusters',
-           'control', 'difference_interval', 'donor_of', 'draw_curves', 'draw_validations', 'excess',
-           'markdown_table', 'mean_interval', 'mean_iou', 'relative_drop', 'success_at']
+__all__ = ['CONTROLS', 'Answer', 'Found', 'Interval', 'Objects', 'Roles', 'adversarial_saliency',
+           'answer', 'average_precision', 'bootstrap', 'cam_overlap', 'change', 'clusters', 'control',
+           'difference_interval', 'donor_of', 'draw_curves', 'draw_validations', 'excess', 'grad_cam',
+           'interpretability_score', 'markdown_table', 'mean_interval', 'mean_iou', 'measure_intervals',
+           'necessary', 'pixels', 'pooled', 'preference', 'pruned', 'relative_drop', 'roles',
+           'success_at', 'windows']

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..ops import changed_pixels
 
 __all__ = ['PERCENTILES', 'SHARES', 'Roles', 'adversarial_saliency', 'cam_overlap', 'grad_cam',
-           'interpretability', 'necessary', 'pruned', 'roles']
+           'interpretability_score', 'necessary', 'pruned', 'roles']
 
 Scores = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -48,7 +48,7 @@ def adversarial_saliency(scores: Scores, image: Tensor) -> Tensor:
     return (of_reached * of_right.abs())[0].detach()
 
 
-def interpretability(change: Tensor, saliency: Tensor,
+def interpretability_score(change: Tensor, saliency: Tensor,
                      percentiles: Sequence[float] = PERCENTILES) -> Tensor:
     """IS(P), the share of a perturbation's 2-norm on the most salient channel values.
 
@@ -65,7 +65,7 @@ def interpretability(change: Tensor, saliency: Tensor,
 
     Example:
         >>> change = torch.tensor([[[3., 4.]]])
-        >>> interpretability(change, torch.tensor([[[1., 2.]]]), [50]).tolist()
+        >>> interpretability_score(change, torch.tensor([[[1., 2.]]]), [50]).tolist()
         [0.8]
 
     Reference: arXiv 2311.17434, section 4, and its published code.
@@ -225,7 +225,7 @@ def _places(clean: Tensor, adversarial: Tensor) -> Tensor:
 
 def _restored_alone(clean: Tensor, adversarial: Tensor, places: Tensor) -> Iterator[Tensor]:
     """The image without the change of one pixel, for each of ``places``, in batches."""
-    for part in places.split(BATCH):
+    for part in places.split(BATCH) if len(places) else ():
         x = adversarial.repeat(len(part), 1, 1, 1)
         rows, columns = part.unbind(1)
         x[torch.arange(len(part), device=x.device), :, rows, columns] = clean[:, rows, columns].T

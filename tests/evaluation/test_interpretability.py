@@ -10,7 +10,7 @@ from sparse_dense_attacks.evaluation.interpretability import (
     adversarial_saliency,
     cam_overlap,
     grad_cam,
-    interpretability,
+    interpretability_score,
     necessary,
     pruned,
     roles,
@@ -56,7 +56,7 @@ def test_saliency_is_that_of_finite_differences(image):
 def test_saliency_of_an_unknown_score_is_unknown(image):
     unknown = adversarial_saliency(lambda x: (x.sum((1, 2, 3)), x.sum((1, 2, 3)) * torch.nan), image)
     assert unknown.isnan().all()
-    assert interpretability(torch.ones(SIZE), unknown).isnan().all()
+    assert interpretability_score(torch.ones(SIZE), unknown).isnan().all()
 
 
 def test_interpretability_by_hand():
@@ -65,24 +65,24 @@ def test_interpretability_by_hand():
     change = torch.tensor([.1, .2, .3, -.4, .5, 0, .6, .7]).view(2, 2, 2)
     whole = sum(v * v for v in change.flatten().tolist())
     above = {0: [.3, -.4, 0, .6], 50: [-.4, 0, .6], 60: [-.4, .6], 90: []}  # sorted: -2 -1 1 3 4 5
-    found = interpretability(change, saliency, list(above))
+    found = interpretability_score(change, saliency, list(above))
     for value, kept in zip(found.tolist(), above.values(), strict=True):
         assert value == pytest.approx(math.sqrt(sum(v * v for v in kept) / whole))
 
 
 def test_interpretability_at_its_ends():
     saliency, change = torch.tensor([[[3., 1, 2]]]), torch.tensor([[[1., 1, 1]]])
-    assert interpretability(change, saliency, [0, 100]).tolist() == [1, 0]
-    assert interpretability(change, torch.zeros_like(change), [50]).tolist() == [0]
-    assert interpretability(torch.zeros_like(change), saliency, [50]).isnan().all()
+    assert interpretability_score(change, saliency, [0, 100]).tolist() == [1, 0]
+    assert interpretability_score(change, torch.zeros_like(change), [50]).tolist() == [0]
+    assert interpretability_score(torch.zeros_like(change), saliency, [50]).isnan().all()
     with pytest.raises(InputError, match='percentiles = 101'):
-        interpretability(change, saliency, [50, 101])
+        interpretability_score(change, saliency, [50, 101])
 
 
 def test_interpretability_does_not_hang_on_the_scale():
     saliency, change = torch.randn(2, *SIZE, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(interpretability(change, saliency),
-                               interpretability(5 * change, 0.1 * saliency))
+    torch.testing.assert_close(interpretability_score(change, saliency),
+                               interpretability_score(5 * change, 0.1 * saliency))
 
 
 def test_grad_cam_by_hand():
