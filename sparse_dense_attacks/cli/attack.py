@@ -85,7 +85,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
     Raises:
         InputError: as :func:`prepare`.
     """
-    from ..results import describe, file_digest, versions
+    from ..results import describe, file_digest, literal, versions
     from ..threat_model import ThreatModel
     from .configs import unset_variables
 
@@ -108,7 +108,8 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
     if installed.keys() & {'mmcv', 'onedl-mmcv'}:
         installed['mmcv operators'] = compat.in_use()
     run_info = dict(identity=identity, command=shlex.join(sys.argv), checkpoint=weights,
-                    versions=installed, config=cfg.to_dict())
+                    versions=installed, config=cfg.to_dict(),
+                    config_text=literal(cfg.to_dict()))
     for key in ('attack', 'goal', 'threat', *_OLDER):
         cfg.pop(key, None)
     draw = dict(type='AttackVisualizationHook', images=pictures)

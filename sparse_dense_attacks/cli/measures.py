@@ -1,4 +1,6 @@
 """Measures of finished runs, from what they have stored and the model that they name."""
+import ast
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +34,9 @@ def measure(folder: Path, names: Sequence[str], device: str | None = None,
 
     asked = Measures(list(names))
     run = Run.load(folder)
-    given = run.info.get('config')
+    text, given = run.info.get('config_text'), run.info.get('config')
+    if text is not None:
+        given = ast.literal_eval(text)
     if not isinstance(given, dict):
         raise InputError(f'{folder}/run.json has no config of one model (an ensemble, or images '
                          'of a plain module), so measures cannot be taken of it')
@@ -58,7 +62,6 @@ def measure(folder: Path, names: Sequence[str], device: str | None = None,
 
 def _check_same(run: Run, identity: dict) -> None:
     """Refuse a model, data or weights that are not those of the run."""
-    import json
     now = json.loads(json.dumps(identity, default=str))
     differ = [key for key in sorted({*now, *run.identity}) if now.get(key) != run.identity.get(key)]
     if differ:
