@@ -2,11 +2,11 @@
 #
 #     sda sweep configs/studies/adaptivity.py --out docs/studies
 title = "ASLO's adaptive parts"
-note = ('Demo ResNet-18 on crops of 64 x 64 pixels, 100 iterations, channel values counted. ASLO (arXiv 2408.15702) '
+note = ('Demo ResNet-18 on crops of 64 x 64 pixels, 60 iterations, channel values counted. ASLO (arXiv 2408.15702) '
         'says that parameters which follow the model make its changes fewer; which, it does not publish, so these are '
         'the parts of our design.')
 base = 'sparse_dense_attacks::spgd_resnet18.py'
-limit = 32
+limit = 24
 off = {
     'all parts': {},
     'weight fixed': dict(kappa=0),
@@ -17,7 +17,7 @@ off = {
     'no pruning': dict(prune=False),
     'none (sigma-zero)': dict(kappa=0, rho=1, step_rule='cosine', prune=False),
 }
-cells = {name: dict(attack=dict(type='ASLO', steps=100, **options)) for name, options in off.items()}
+cells = {name: dict(attack=dict(type='ASLO', steps=60, **options)) for name, options in off.items()}
 findings = [dict(claim=f'more changes with {name}', measure='elements', more=name, less='all parts')
             for name in off if name != 'all parts']
 del off

@@ -2,8 +2,8 @@
 #
 #     sda sweep configs/studies/gse.py --out docs/studies
 title = "GSE's k_hat and q, and Sparse-PGD beside it"
-note = ('Demo ResNet-18 on crops of 64 x 64 pixels; GSE (arXiv 2311.17434) with its settings for CIFAR-10 but 60 '
-        'iterations and 5 searches, Sparse-PGD with 120 pixels. Untargeted: the class that an attack reaches stands '
+note = ('Demo ResNet-18 on crops of 64 x 64 pixels; GSE (arXiv 2311.17434) with its settings for CIFAR-10 but 40 '
+        'iterations and 4 searches, Sparse-PGD with 120 pixels. Untargeted: the class that an attack reaches stands '
         'for the target of IS. The paper says that GSE has fewer clusters and more of its perturbation where it is '
         'salient.')
 base = 'sparse_dense_attacks::spgd_resnet18.py'

@@ -3,10 +3,10 @@
 #
 #     sda sweep configs/studies/kernels.py --out docs/studies
 title = 'Shapes at equal area'
-note = ('Demo ResNet-18 on crops of 64 x 64 pixels; each pattern may cover about 5 % of them (k patterns), 60 '
+note = ('Demo ResNet-18 on crops of 64 x 64 pixels; each pattern may cover about 5 % of them (k patterns), 40 '
         'iterations of Sparse-PGD on groups (arXiv 2405.05075).')
 base = 'sparse_dense_attacks::spgd_resnet18.py'
-limit = 48
+limit = 32
 kernels = dict(
     pixel=(205, 'Pixel'),
     row=(3, 'Row'),
@@ -18,7 +18,7 @@ kernels = dict(
     star=(5, dict(type='Shape', name='star', size=9)),
     letter=(5, dict(type='Shape', name='A', size=9)),
 )
-cells = {name: dict(attack=dict(type='StructuredSparsePGD', k=k, kernel=kernel, steps=60))
+cells = {name: dict(attack=dict(type='StructuredSparsePGD', k=k, kernel=kernel, steps=40))
          for name, (k, kernel) in kernels.items()}
 del kernels
 figure = 'forwards'

@@ -2,12 +2,12 @@
 #
 #     sda sweep configs/studies/overhead.py --out docs/studies
 title = "Time per pass of Sparse-PGD's parts"
-note = ('Demo ResNet-18 on crops of 64 x 64 pixels, 40 pixels, 50 iterations without early stop: every cell spends '
+note = ('Demo ResNet-18 on crops of 64 x 64 pixels, 40 pixels, 30 iterations without early stop: every cell spends '
         'the same passes, so the milliseconds differ by what the method itself does, and by whatever else ran on the '
         'machine.')
 base = 'sparse_dense_attacks::spgd_resnet18.py'
-limit = 32
-options = {'attack.early_stop': False, 'attack.steps': 50, 'test_dataloader.batch_size': 32}
+limit = 16
+options = {'attack.early_stop': False, 'attack.steps': 30, 'test_dataloader.batch_size': 16}
 cells = {
     'plain': {'attack.patience': 1000},
     'fresh masks': {},

@@ -2,16 +2,16 @@
 #
 #     sda sweep configs/studies/regions.py --out docs/studies
 title = 'Inside and outside of objects'
-note = ('Demo YOLOX on scenes of 128 x 160 pixels, Vanish, 60 iterations. inside_pixels is the share of the changed '
+note = ('Demo YOLOX on scenes of 128 x 160 pixels, Vanish, 40 iterations. inside_pixels is the share of the changed '
         'pixels within the boxes of objects, divided by the share of the image that these cover: 1 would be no '
         'preference. inside_l1 is the same of the 1-norm.')
 base = 'sparse_dense_attacks::spgd_yolox.py'
-limit = 8
-options = {'test_dataloader.batch_size': 8}
+limit = 6
+options = {'test_dataloader.batch_size': 6}
 cells = {
-    'Sparse-PGD, 2 %': dict(attack=dict(type='SparsePGD', k=0.02, steps=60, early_stop=False)),
-    'Sparse-PGD, 1 %': dict(attack=dict(type='SparsePGD', k=0.01, steps=60, early_stop=False)),
-    'sigma-zero': dict(attack=dict(type='SigmaZero', unit='pixel', steps=60)),
+    'Sparse-PGD, 2 %': dict(attack=dict(type='SparsePGD', k=0.02, steps=40, early_stop=False)),
+    'Sparse-PGD, 1 %': dict(attack=dict(type='SparsePGD', k=0.01, steps=40, early_stop=False)),
+    'sigma-zero': dict(attack=dict(type='SigmaZero', unit='pixel', steps=40)),
 }
 figure = 'inside_pixels'
 measures = ['anc', 'inside', 'detections']
