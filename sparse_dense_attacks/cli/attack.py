@@ -28,7 +28,7 @@ __all__ = ['DEFAULTS', 'arguments', 'attack_from_command_line', 'attack_runner',
 
 # Fields of the threat model that configs had at top level before there was one.
 _OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')
-_OWN = ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER)
+_OWN = ('attack', 'goal', 'threat', 'victim', 'pictures', 'measures', *_OLDER)
 
 # All steps are spent where the metric, such as average precision, is read afterwards.
 _SPARSE_PGD = dict(type='SparsePGD', k=0.01, early_stop=False)
@@ -85,7 +85,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
     Raises:
         InputError: as :func:`prepare`.
     """
-    from ..results import describe, file_digest, versions
+    from ..results import describe, file_digest, literal, versions
     from ..threat_model import ThreatModel
     from .configs import unset_variables
 
@@ -96,7 +96,8 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
     threat = ThreatModel.build(given.get('threat'), older, args.config)
     weights = settle(cfg, args, unset)
     victim = cfg.pop('victim', None)
-    pictures = cfg.pop('pictures', 8)
+    pictures, measures = cfg.pop('pictures', 8), cfg.to_dict().get('measures', ())
+    cfg.pop('measures', None)
     dataset = cfg.test_dataloader.dataset.to_dict()
     dataset.pop('indices', None)
     identity = dict(
@@ -107,13 +108,14 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
     if installed.keys() & {'mmcv', 'onedl-mmcv'}:
         installed['mmcv operators'] = compat.in_use()
     run_info = dict(identity=identity, command=shlex.join(sys.argv), checkpoint=weights,
-                    versions=installed, config=cfg.to_dict())
+                    versions=installed, config=cfg.to_dict(),
+                    config_text=literal(cfg.to_dict()))
     for key in ('attack', 'goal', 'threat', *_OLDER):
         cfg.pop(key, None)
     draw = dict(type='AttackVisualizationHook', images=pictures)
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
-                        resume=args.resume, run_info=run_info,
+                        resume=args.resume, run_info=run_info, measures=measures,
                         check=(args.limit or 8) if args.check else 0)
     return build(cfg, args, weights, unset)
 

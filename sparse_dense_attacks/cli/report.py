@@ -32,6 +32,13 @@ def run(argv: list[str] | None = None) -> None:
                         help='what the budget counts')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/report'),
                         help='folder for report.md and curves.png')
+    parser.add_argument('--measures', nargs='+', default=[], metavar='NAME', help='first measure the '
+                        'stored images of each run, with its model, and keep that in its records: '
+                        'acp, anc, d20, is, inside, cam, roles, necessity, detections')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='for measures; default: cuda if '
+                        'there is one')
+    parser.add_argument('--trust-weights', action='store_true', help='for measures: run the code '
+                        'that a file of weights names; by default such files are refused')
     args = parser.parse_args(argv)
 
     folders = list(dict.fromkeys(folder.resolve() for folder in args.work_dirs
@@ -42,6 +49,9 @@ def run(argv: list[str] | None = None) -> None:
                          'sda attack')
     if others:
         say(f'note: passed over without a run.json: {others}')
+    for folder in folders if args.measures else ():
+        from .measures import measure
+        measure(folder, args.measures, args.device, args.trust_weights)
     lines, curves = [], {}
     for folder in folders:
         finished = Run.load(folder)

@@ -15,7 +15,6 @@ A config names models, sources and victims:
 import argparse
 import copy
 import gc
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -269,6 +268,7 @@ def _attacked_as_files(plan: Plan, name: str, source: Mapping,
     """Run an ensemble or a plain module, or go on with it."""
     from ..engine.ensemble_run import attack_together, library_member, shared_files
     from ..results import Run, pairs_of_run, versions
+    from ..results.run import is_finished
     folder = plan.folder / 'sources' / name
     entries = [_member(one) for one in source.get('members', [source])]
     members, identities = [], []
@@ -291,7 +291,7 @@ def _attacked_as_files(plan: Plan, name: str, source: Mapping,
         common = {key: identity[key] for key in ('attack', 'threat')}
         identity = dict(common, goal=goal, members=dict(zip(models, identities, strict=True)))
     shared = shared_files(members)
-    if not (plan.args.resume and _finished(folder, identity, shared)):
+    if not (plan.args.resume and is_finished(folder, identity, shared)):
         say(f'source {name}')
         run_info = dict(identity=identity, command=shlex.join(sys.argv), versions=versions())
         attack_together(members, shared, folder, run_info, plan.args.resume, combine, weights)
@@ -349,6 +349,7 @@ def _member(entry: Any) -> Mapping:
 
 def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
     from ..results import Run, pairs_of_run
+    from ..results.run import is_finished
     from ..victims.base import sample_key
     folder = plan.folder / 'sources' / name
     runner = _runner(plan, source, source, folder)
@@ -356,7 +357,7 @@ def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
     dataset = loop.dataloader.dataset
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     files = {sample_key(info): info['img_path'] for info in infos}
-    if not (plan.args.resume and _finished(folder, loop.run_info['identity'], files)):
+    if not (plan.args.resume and is_finished(folder, loop.run_info['identity'], files)):
         say(f'source {name}')
         runner.test()
     return pairs_of_run(name, Run.load(folder), files)
@@ -367,16 +368,6 @@ def _set(cfg: 'Config', key: str, value: Any) -> None:
     if value is not None:
         cfg.pop(key, None)
         cfg[key] = copy.deepcopy(value)
-
-
-def _finished(work_dir: Path, identity: Mapping, files: Mapping) -> bool:
-    """Whether a run is there, is the same, and has attacked all images."""
-    from ..results import Run
-    if not (work_dir / 'metrics.json').is_file():
-        return False
-    run = Run.load(work_dir)
-    same = json.loads(json.dumps(identity, default=str)) == run.identity
-    return same and bool(run.metrics) and files.keys() <= {one.key for one in run.records}
 
 
 def _check_budgets(plan: Plan, sources: Sequence['PairSet']) -> list[str]:

@@ -10,12 +10,13 @@ from ..victims.where import Where
 from .attacker import Attacker, Perturbed
 from .hooks import AdversarialTrainingHook, AttackHook, AttackVisualizationHook, ValidationCurveHook
 from .loops import AttackLoop, AttackValLoop
+from .outcomes import AttackMeasures, DetectionOutcomes
 from .packaged_configs import configs_folder
 from .photos import PhotoFolder
 from .transfer import TransferLoop
 
-__all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop',
-           'AttackVisualizationHook', 'Attacker', 'Perturbed', 'PhotoFolder', 'Record',
+__all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackMeasures', 'AttackValLoop',
+           'AttackVisualizationHook', 'Attacker', 'DetectionOutcomes', 'Perturbed', 'PhotoFolder', 'Record',
            'ResultStore', 'TransferLoop', 'ValidationCurveHook', 'Where', 'configs_folder']
 
 MODELS.register_module(module=PreActResNet)

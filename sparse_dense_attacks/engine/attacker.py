@@ -17,11 +17,12 @@ from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
 from ..victims import wrap
-from ..victims.base import Victim, sample_key
+from ..victims.base import Scene, Victim, sample_key
 from ..victims.context import gradients
 from ..victims.geometry import trace_content
 from .data import victim_options
 from .files import FileGrid, Opened
+from .measures import Measures
 from .truth import check_truth
 
 __all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'with_inputs']
@@ -57,10 +58,34 @@ class Task:
         objective: what is attacked.
         inner: the objective on network inputs, whose word counts; the same on their own grid.
         opened: the files on the original grid, None on the grid of the network inputs.
+        scene: the network inputs, as the victim opened them.
     """
     objective: Objective
     inner: Objective
     opened: Opened | None
+    scene: Scene
+
+    @property
+    def places(self) -> Scene:
+        """The scene on the grid that is attacked, of which anything may change."""
+        return self.opened.scene if self.opened else self.scene
+
+    def shown(self, x: Tensor, rows: Tensor) -> Tensor:
+        """The network inputs of candidates ``x`` (b, C, H, W) of the images ``rows``."""
+        return self.objective.shown(x, rows) if isinstance(self.objective, OnFiles) else x
+
+    def onto_grid(self, values: Tensor, row: int) -> Tensor:
+        """Values of the pixels of a network input (h, w) on the attacked grid; 0 beyond it."""
+        h, w = self.scene.geometry[row].input
+        values = values[:h, :w]
+        if self.opened is None:
+            return values
+        maps = self.opened.maps[row]
+        at = [torch.from_numpy(maps.onto_input(axis)) for axis in (0, 1)]
+        inside = [(one >= 0) & (one < side) for one, side in zip(at, (h, w), strict=True)]
+        rows, columns = (one.clamp(0, side - 1) for one, side in zip(at, (h, w), strict=True))
+        found = values[rows.to(values.device)][:, columns.to(values.device)]
+        return found * (inside[0][:, None] & inside[1]).to(values.device)
 
 
 @dataclass(frozen=True)
@@ -73,6 +98,8 @@ class Attacker:
         goal: a goal, its name or config.
         threat: what the attacker may do.
         files: the way from image files to network inputs, where those are attacked.
+        measures: what to measure of every image, see :mod:`.measures`; also left in the samples'
+            meta data, as ``attack_measures``.
 
     Raises:
         InputError: the goal is one of another task; the original grid without ``files``.
@@ -82,6 +109,7 @@ class Attacker:
     goal: Any
     threat: ThreatModel = ThreatModel()
     files: FileGrid | None = field(default=None, repr=False, compare=False)
+    measures: Measures = field(default_factory=Measures, repr=False, compare=False)
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
@@ -98,13 +126,15 @@ class Attacker:
     @classmethod
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
                  threat: ThreatModel | dict | None = None, files: FileGrid | None = None,
-                 **options) -> 'Attacker':
+                 measures: Sequence = (), **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
+            measures: names of measures.
             **options: arguments of the victim class.
         """
-        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files)
+        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files,
+                   Measures(measures))
 
     def perturb(self, data_batch: dict, region: Tensor | None = None) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -134,21 +164,49 @@ class Attacker:
                 result = result.with_row(row, alone)
             if task.opened is None:
                 batch = with_inputs(data_batch, result.images)
-                return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
-                                 [{}] * len(keys))
-            return self.judged(data_batch, task, task.opened, result)
+                found = Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
+                                  [{}] * len(keys))
+            else:
+                found = self.judged(data_batch, task, task.opened, result)
+            return self._measured(found, task) if self.measures.chosen else found
+
+    def _measured(self, found: Perturbed, task: Task) -> Perturbed:
+        """The same with measures, in the samples of its batch, too."""
+        success = found.result.success & found.result.defined
+        values = self.measures.of_batch(task, self.victim.task, found.pictures, success.tolist())
+        for sample, one in zip(found.batch['data_samples'], values, strict=True):
+            sample.set_metainfo(dict(attack_measures=one))
+        both = [known | one for known, one in zip(found.measures, values, strict=True)]
+        return replace(found, measures=both)
+
+    def measured(self, data_batch: dict, pictures: Sequence[Tensor],
+                 success: Sequence[bool]) -> list[dict]:
+        """Measures of images that were attacked before.
+
+        Args:
+            data_batch: the clean batch.
+            pictures: what is stored of each image, (C, h, w) in [0, 255], on the attacked grid.
+            success: whether the attack on each has succeeded.
+
+        Raises:
+            InputError: a measure that the task, the goal or the model does not have.
+        """
+        with gradients(self.victim.model), self.victim.session():
+            task = self.open(data_batch)
+            return self.measures.of_batch(task, self.victim.task, pictures, success)
 
     def open(self, data_batch: dict, region: Tensor | None = None) -> Task:
         """What :meth:`perturb` attacks; call within the victim's session."""
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
-            scene = scene.restricted(self.threat.where(scene)).restricted(region)
-            objective = self.goal.objective(scene)
-            return Task(objective, objective, None)
+            part = scene.restricted(self.threat.where(scene)).restricted(region)
+            objective = self.goal.objective(part)
+            return Task(objective, objective, None, scene)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
         inner = self.goal.objective(scene)
-        return Task(OnFiles(inner, opened.images, places.region, opened.maps), inner, opened)
+        objective = OnFiles(inner, opened.images, places.region, opened.maps)
+        return Task(objective, inner, opened, scene)
 
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
@@ -178,11 +236,12 @@ class Attacker:
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,
-                 threat: ThreatModel) -> Attacker:
+                 threat: ThreatModel, measures: Sequence = ()) -> Attacker:
     """The attacker of a runner's model on a data set of the same classes.
 
     Args:
         victim: arguments of the victim class beside those that the data set decides.
+        measures: names of measures to take.
 
     Raises:
         InputError: another number of classes, or annotations that :func:`check_truth` refuses.
@@ -192,7 +251,7 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
     trace_content(dataset)
     options = victim_options(dataset) | (victim or {})
     files = FileGrid.of_dataset(dataset) if threat.grid == 'original' else None
-    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, **options)
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: '

@@ -17,6 +17,7 @@ from rich.table import Table
 from .. import screen
 from ..checks import check_flag, check_int, check_mapping
 from ..errors import InputError
+from ..evaluation.measures import BEFORE_AND_AFTER, measure_intervals
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
@@ -25,6 +26,7 @@ from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
+from .outcomes import outcome
 from .pictures import channel_order, from_picture, to_picture
 from .scores import Scores, apart
 from .truth import check_files, check_metrics
@@ -63,6 +65,8 @@ class AttackLoop(TestLoop):
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
+        measures: what to measure of every image, see :mod:`.measures`, for example
+            ``['anc', 'is', 'detections']``; kept in its record.
         check: where above 0, attack nothing, but show what the model finds in so many images.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
@@ -70,7 +74,8 @@ class AttackLoop(TestLoop):
 
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
-                 resume: bool = False, run_info: dict | None = None, check: int = 0, **older):
+                 resume: bool = False, run_info: dict | None = None, check: int = 0,
+                 measures: Sequence = (), **older):
         self.resume, self.check = resume, check
         self.run_info = {'identity': {}} if run_info is None else run_info
         check_flag(self, 'resume')
@@ -86,7 +91,7 @@ class AttackLoop(TestLoop):
         self.clean_evaluator = clean_evaluator
         threat = ThreatModel.build(threat, older, 'AttackLoop')
         dataset = self.dataloader.dataset
-        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
+        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures)
         check_keys(dataset)
         if threat.grid == 'original':
             check_exportable(dataset)
@@ -117,6 +122,8 @@ class AttackLoop(TestLoop):
             (self.store.work_dir / 'images/README.txt').write_text(note)
             for note in screen.first(self.store.notes):
                 warn(note)
+            if said := self.attacker.measures.note(self.attacker.goal):
+                screen.show(f'note: {said}')
         barrier()
         self.store.reload()
         self.runner.call_hook('before_test')
@@ -149,6 +156,7 @@ class AttackLoop(TestLoop):
         # The victim looks at the ground truth before any metric does: what it refuses is one line.
         if all(key in self.store.records for key in keys):
             adversarial = self._stored(data_batch, keys)
+            self._measure_stored(data_batch, keys)
         else:
             # A batch that was cut short is attacked as a whole, so that results do not depend on
             # where a run was killed.
@@ -158,6 +166,7 @@ class AttackLoop(TestLoop):
             self.clean_images, self.attacked_images = perturbed.clean, perturbed.pictures
         self.clean_evaluator.process(data_samples=clean, data_batch=data_batch)
         outputs = self._predict(adversarial)
+        self._measure_outputs(data_batch, keys, clean, outputs)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial,
                               outputs=outputs)
@@ -259,6 +268,74 @@ class AttackLoop(TestLoop):
             paths = [self.store.work_dir / self.store.records[key].file for key in keys]
             inputs = [files.stored(*pair) for pair in zip(samples, paths, strict=True)]
         return dict(data_batch, inputs=inputs, data_samples=samples)
+
+    def measure(self) -> list[Record]:
+        """Take the measures of a finished or half-finished run from what is stored of it.
+
+        Returns:
+            The records with their measures, which are in ``records.jsonl``, too.
+
+        Raises:
+            InputError: a clean image is gone or another one than was attacked; a measure that the
+                task, the goal or the model does not have.
+        """
+        with self.store.locked():
+            self.runner.model.eval()
+            with screen.progress(len(self.store.records), what='measure') as advance:
+                for data_batch in self.dataloader:
+                    advance(self._measure_batch(data_batch))
+            return list(self.store.records.values())
+
+    @torch.no_grad()
+    def _measure_batch(self, data_batch: dict) -> int:
+        """How many images of a batch have been attacked, and are measured now."""
+        for key, reason in data_batch.pop('unreadable', ()):
+            if key in self.store.records and not self.store.records[key].skipped:
+                raise InputError(f"the clean image of '{key}' cannot be read, and measures compare "
+                                 f'with it: {reason}')
+        keys = [sample_key(sample) for sample in data_batch['data_samples']]
+        there = [row for row, key in enumerate(keys) if key in self.store.records]
+        if not there:
+            return 0
+        part = {name: [values[row] for row in there] for name, values in data_batch.items()}
+        keys = [keys[row] for row in there]
+        adversarial = self._stored(part, keys)
+        self._measure_stored(part, keys)
+        if self.attacker.measures.of_outputs:
+            clean, outputs = self._predict_clean(part), self._predict(adversarial)
+            self._measure_outputs(part, keys, clean, outputs)
+        return len(keys)
+
+    def _measure_stored(self, data_batch: dict, keys: list[str]) -> None:
+        """Measures that are not known yet of images that :meth:`_stored` has just loaded."""
+        records, names = [self.store.records[key] for key in keys], self.attacker.measures.names
+        if all(names <= record.measures.keys() for record in records):
+            return
+        for record, clean, picture in zip(records, self.clean_images, self.attacked_images,
+                                          strict=True):
+            pixels = int((clean.round() != picture.to(clean)).any(0).sum())
+            if self.attacker.threat.eight_bit and pixels != record.l0_pixels:
+                raise InputError(f"'{record.key}': the clean image is not the one that was "
+                                 f'attacked ({pixels} pixels differ from {record.file}, recorded '
+                                 f'are {record.l0_pixels})')
+        found = self.attacker.measured(data_batch, self.attacked_images,
+                                       [bool(record.success) for record in records])
+        for key, values in zip(keys, found, strict=True):
+            self.store.measure(key, values)
+
+    def _measure_outputs(self, data_batch: dict, keys: list[str], clean: list,
+                         attacked: list) -> None:
+        """What became of the objects, before and after, if that is asked for."""
+        if not self.attacker.measures.of_outputs:
+            return
+        follow = getattr(self.attacker.victim, 'boxes_follow_resize', False)
+        for key, sample, *both in zip(keys, data_batch['data_samples'], clean, attacked,
+                                      strict=True):
+            counts: dict[str, float | int | None] = {}
+            for when, output in zip(BEFORE_AND_AFTER, both, strict=True):
+                found = outcome(sample, output, follow).counts()
+                counts |= {f'{when}{name}': value for name, value in found.items()}
+            self.store.measure(key, counts)
 
     def _export(self, metrics: dict) -> None:
         """Leave a data set that others can score, where the images are on the files' own grid."""
@@ -411,6 +488,8 @@ def summarize(records: list[Record]) -> dict:
     for name in ('forwards', 'backwards', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
     metrics |= _disagreements([r.measures for r in attacked])
+    metrics |= {f'attack/{name}': interval.value
+                for name, interval in measure_intervals(attacked).items()}
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)

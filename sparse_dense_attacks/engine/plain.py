@@ -134,7 +134,7 @@ class PlainMember:
         scene = scene.restricted(threat.where(scene))
         inner = self.attacker.goal.objective(scene)
         maps = [ChannelsTurned(size)] * len(paths)
-        return None, Task(OnFiles(inner, scene.images.flip(1), scene.region, maps), inner, None)
+        return None, Task(OnFiles(inner, scene.images.flip(1), scene.region, maps), inner, None, scene)
 
     def judged(self, batch: Any, task: Task,
                result: AttackResult) -> tuple[AttackResult, Sequence[Tensor]]:

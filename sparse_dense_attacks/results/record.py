@@ -34,7 +34,7 @@ class Record:
         file: the PNG, relative to the work_dir; empty if there is none.
         digest: first 16 hex digits of the SHA-256 of that file.
         note: why an image failed or was skipped; normally empty.
-        measures: further numbers about the image by name.
+        measures: further numbers about the image by name; None where one has no meaning.
     """
     key: str
     success: bool | None = None
@@ -52,7 +52,7 @@ class Record:
     file: str = ''
     digest: str = ''
     note: str = ''
-    measures: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, float | int | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, key: str, result: AttackResult, row: int,
@@ -113,7 +113,7 @@ def _fits(value: Any, kind: Any) -> bool:
         kind = kind | int
     if isinstance(value, bool):
         return kind in (bool, bool | None)
-    return isinstance(value, dict if kind == dict[str, Any] else kind)
+    return isinstance(value, dict if kind == dict[str, float | int | None] else kind)
 
 
 def file_name(key: str) -> str:
