@@ -40,7 +40,8 @@ class Reader(Protocol):
     Attributes:
         labels: the classes that it knows, None if unknown.
     """
-    labels: range | None
+    @property
+    def labels(self) -> range | None: ...
 
     def candidates(self, x: Tensor) -> Sequence[Found]:
         """Of each image (b, C, H, W) all boxes before suppression, with differentiable scores."""
@@ -129,6 +130,8 @@ class TorchDetectionScene(Scene):
         Raises:
             InputError: a user's ``decode`` does not keep what it promises.
         """
+        if not len(x):
+            return self.truth[rows]
         found = _padded(self.reader.candidates(x))
         if x.requires_grad and torch.is_grad_enabled() and not found.scores.requires_grad:
             if found.scores.numel():
@@ -149,7 +152,8 @@ class TorchDetectionScene(Scene):
         losses = [self.reader.loss(image, self._target(row))
                   for row, image in zip(rows.tolist(), x, strict=True)]
         with torch.no_grad():
-            return torch.stack(losses), self.candidates(x, rows)
+            found = self.candidates(x, rows)
+        return torch.stack(losses), found
 
     def _target(self, row: int) -> Found:
         there = self._counts[row]
@@ -255,8 +259,10 @@ class TorchDetector(Victim):
 
 
 def _above(found: Found, least: float) -> Found:
-    keep = found['scores'] >= least
-    return dict(boxes=found['boxes'][keep], labels=found['labels'][keep])
+    """What scores at least so much and is somewhere: a box without area overlaps none."""
+    boxes = found['boxes']
+    keep = (found['scores'] >= least) & (boxes[:, :2] < boxes[:, 2:]).all(1)
+    return dict(boxes=boxes[keep], labels=found['labels'][keep])
 
 
 def _padded(found: Sequence[Found]) -> Boxes:
@@ -275,7 +281,8 @@ def _truth(labels: Sequence[Found], images: Tensor,
     if len(labels) != len(images):
         raise InputError(f'labels: expected a dict of boxes and labels for each image '
                          f'({len(images)}), found {len(labels)}')
-    judged, crowds = [], []
+    judged: list[Found] = []
+    crowds: list[Found] = []
     for number, one in enumerate(labels):
         boxes, classes, crowd = _checked(one, f'labels of image {number}', known)
         boxes, classes, crowd = (part.to(images.device) for part in (boxes, classes, crowd))

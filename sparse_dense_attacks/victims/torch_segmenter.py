@@ -54,7 +54,8 @@ class TorchSegmenter(Victim):
 
     Args:
         model: module from (B, C, H, W) float images in [0, 1] to (B, K, h, w) logits, or to a mapping with these under 'out', as
-            torchvision's segmenters return it, or 'logits', as those of transformers. Logits of another size than the labels are resized bilinearly.
+            torchvision's segmenters return it, or 'logits', as those of transformers. Logits of another size than the
+            labels are resized bilinearly.
         reference: 'truth', or 'prediction' to take what the model says about the clean image for the truth, so that images
             without labels can be attacked.
         classes: names of the classes, if goals are to name them.

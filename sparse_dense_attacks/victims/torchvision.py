@@ -4,18 +4,19 @@ A forward of theirs step by step, as far as the suppression: the same operations
 so that suppressing what is found here gives the model's own predictions bit for bit.
 """
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection import FCOS, SSD, FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.fcos import FCOSClassificationHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetClassificationHead
-from torchvision.models.detection.ssd import SSDScoringHead
+from torchvision.models.detection.ssd import SSD, SSDScoringHead
 from torchvision.ops import clip_boxes_to_image
 
 from ..errors import InputError
@@ -24,7 +25,7 @@ from .context import frozen_training, untouched_rng
 __all__ = ['TorchvisionReader']
 
 SMALLEST = 1e-2  # of the sides of a box of Faster R-CNN, in pixels of its input
-Found = dict[str, Tensor]
+Found = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TorchvisionReader:
         labels: the classes that it knows, None if unknown.
         seed: of a loss that samples.
     """
-    model: nn.Module
+    model: Any  # torch leaves open what the parts of a module are
     decode: Callable[..., Sequence[Found]]
     labels: range | None
     seed: int = 0
@@ -136,23 +137,27 @@ def _decoded(model, deltas: Tensor, anchors: Tensor, size: tuple[int, int]) -> T
 def _per_level(model, images: ImageList, features: OrderedDict) -> list[Found]:
     """The best pairs of box and class of each feature map."""
     maps, said, anchors = _dense(model, images, features)
-    scores = said['cls_logits'].sigmoid()
-    if isinstance(model, FCOS):
-        scores = (scores * said['bbox_ctrness'].sigmoid()).sqrt()
-    count, classes = scores.shape[1:]
+    count, classes = said['cls_logits'].shape[1:]
     places = [one.shape[2] * one.shape[3] for one in maps]
     lengths = [count // sum(places) * each for each in places]
+    parts = {name: values.split(lengths, 1) for name, values in said.items()}
     levels: list[tuple[Tensor, ...]] = []
-    for own, deltas, where in zip(scores.split(lengths, 1),
-                                  said['bbox_regression'].split(lengths, 1),
-                                  anchors.split(lengths), strict=True):
-        flat = own.flatten(1)
+    for level, where in enumerate(anchors.split(lengths)):
+        deltas, scores = parts['bbox_regression'][level], _sigmoid(parts['cls_logits'][level])
+        if isinstance(model, FCOS):
+            scores = (scores * _sigmoid(parts['bbox_ctrness'][level])).sqrt()
+        flat = scores.flatten(1)
         best, index = flat.topk(min(model.topk_candidates, flat.shape[1]))
         place = index.div(classes, rounding_mode='floor')
         chosen = deltas.gather(1, place[..., None].expand(-1, -1, 4))
         boxes = _decoded(model, chosen, where[place], images.image_sizes[0])
         levels.append((boxes, index % classes, best))
-    return _each(*(torch.cat(parts, 1) for parts in zip(*levels, strict=True)))
+    return _each(*(torch.cat(each, 1) for each in zip(*levels, strict=True)))
+
+
+def _sigmoid(logits: Tensor) -> Tensor:
+    """Of each image by itself, as torchvision does: on a CPU the last bit depends on the length of a tensor."""
+    return torch.stack([one.sigmoid() for one in logits])
 
 
 def _per_class(model, images: ImageList, features: OrderedDict) -> list[Found]:
