@@ -108,7 +108,7 @@ def _two_stage(model, images: ImageList, features: OrderedDict) -> list[Found]:
         boxes = heads.box_coder.decode(deltas, proposals)
     lengths = [len(one) for one in proposals]
     labels = torch.arange(1, logits.shape[1], device=logits.device)
-    found = []
+    found: list[Found] = []
     for own, scores, size in zip(boxes.split(lengths), F.softmax(logits, -1).split(lengths),
                                  images.image_sizes, strict=True):
         own = clip_boxes_to_image(own, size)[:, 1:].flatten(0, 1)  # the first is the background
