@@ -27,7 +27,8 @@ ACCEPTED = {
 }
 NEEDED = {'TargetedPixels': dict(erase=1), 'Picture': {}, 'ForeignAttack': dict(function='len'),
           'ASLO': {}, 'TorchClassifier': dict(model=nn.Identity()),
-          'TorchSegmenter': dict(model=nn.Identity())}
+          'TorchSegmenter': dict(model=nn.Identity()),
+          'TorchDetector': dict(model=nn.Identity(), decode=len)}
 CALLED = {'base': 'attack', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
 
 

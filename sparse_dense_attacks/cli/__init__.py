@@ -7,8 +7,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
-
 __all__ = ['COMMANDS', 'main']
 
 COMMANDS = {
@@ -29,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in COMMANDS:
         return importlib.import_module(f'{__name__}.{name}').main(rest)
     if name == '--version':
-        print(f'sda {__version__}')
+        print(importlib.import_module(f'{__name__}.version').describe())
         return 0
     if name in ('-h', '--help'):
         lines = ''.join(f'  {command:8} {text}\n' for command, text in COMMANDS.items())

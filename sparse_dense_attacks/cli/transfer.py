@@ -300,14 +300,14 @@ def _attacked_as_files(plan: Plan, name: str, source: Mapping,
 
 def _plain(plan: Plan, source: Mapping, entry: Mapping, images: Sequence[str]):
     """A plain module as a member of a run, and what identifies it."""
-    from ..engine.plain import PlainMember, device_of, plain_victim, weights_digest
+    from ..engine.plain import PlainMember, device_of, victim_of, weights_digest
     from ..results import describe
     from ..threat_model import ThreatModel
     from ..victims.base import sample_key
     from .attack import DEFAULTS
     name = entry['model']
     path = plan.models[name]['module']
-    victim = plain_victim(_module(name, path), images[0], device_of(plan.args.device))
+    victim = victim_of(_module(name, path), images[0], device_of(plan.args.device))
     library, (_, attack, goal) = next((library, one) for library, one in DEFAULTS.items()
                                       if one[0] == victim.task)
     goals = {**plan.goals, **(source.get('goals') or {})}
@@ -425,7 +425,7 @@ def _common(plan: Plan, sources: Sequence['PairSet'],
 
 def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
             images: Sequence[str]) -> list['Cell']:
-    from ..engine.plain import device_of, weights_digest
+    from ..engine.plain import bare, device_of, weights_digest
     from ..engine.transfer import Job, PlainViewer, score, settled
     from ..results import file_digest
     model = plan.models[name]
@@ -434,7 +434,7 @@ def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
     if 'module' in model:
         say(f'victim {name}')
         module = _module(name, model['module'])
-        identity = dict(module=model['module'], weights=weights_digest(module))
+        identity = dict(module=model['module'], weights=weights_digest(bare(module)))
         return score(PlainViewer(module, device_of(plan.args.device)), job.of(identity))
     from .attack import build, settle
     cfg, args = plan.config(name)
@@ -468,8 +468,10 @@ def _drawn(plan: Plan, images: Sequence[str]) -> str:
 
 
 def _module(name: str, path: str):
-    """A torch module by its import path, or what a function there returns."""
+    """A torch module or a TorchDetector by its import path, or what a function there returns."""
     from torch import nn
+
+    from ..victims import TorchDetector
     here = str(Path.cwd())
     if here not in sys.path:  # where a script of the user's would find it
         sys.path.append(here)
@@ -477,8 +479,9 @@ def _module(name: str, path: str):
         found = resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f'models.{name}: no module {path}: {error}') from error
-    module = found if isinstance(found, nn.Module) else found()
-    if not isinstance(module, nn.Module):
+    kinds = nn.Module | TorchDetector
+    module = found if isinstance(found, kinds) else found()
+    if not isinstance(module, kinds):
         raise InputError(f'models.{name}: {path} gives a {type(module).__name__}, expected a '
                          'torch.nn.Module')
     return module

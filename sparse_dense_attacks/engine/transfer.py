@@ -12,7 +12,7 @@ import torch
 from mmengine.registry import DATASETS, LOOPS
 from mmengine.runner import TestLoop
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import screen
 from ..errors import InputError
@@ -26,7 +26,7 @@ from ..results.cell import Cell
 from .data import members, tolerant
 from .hooks.class_names_hook import ClassNamesHook
 from .native import statistics_of
-from .plain import load_pixels, logits_of, tensor_of
+from .plain import Plain, answer_of, load_pixels, ready, tensor_of
 from .scores import spared
 from .truth import check_files
 from .warn import warn
@@ -467,24 +467,20 @@ class LibraryViewer(Viewer):
 
 
 class PlainViewer(Viewer):
-    """A plain torch module from (1, 3, H, W) RGB in [0, 1] to logits (1, K) or (1, K, h, w)."""
+    """A plain torch module from (1, 3, H, W) RGB in [0, 1] to logits (1, K) or (1, K, h, w), or a detector."""
 
-    def __init__(self, model: nn.Module, device: torch.device | str = 'cpu'):
+    def __init__(self, model: Plain, device: torch.device | str = 'cpu'):
         super().__init__()
         self.device = torch.device(device)
-        self.model = model.eval().to(self.device)
+        self.model = ready(model, self.device)
 
     def pixels(self, name: str) -> np.ndarray:
         return load_pixels(name)
 
     @torch.no_grad()
     def look(self, name: str, files: Sequence[Path]) -> list[Seen]:
-        found = []
-        for file in files:
-            logits = logits_of(self.model, tensor_of([load_pixels(str(file))], self.device))
-            said = logits.argmax(1)[0].cpu()
-            found.append(Seen(int(said) if said.ndim == 0 else said.numpy()))
-        return found
+        return [Seen(answer_of(self.model, tensor_of([load_pixels(str(file))], self.device)))
+                for file in files]
 
 
 def files_of(cfg) -> list[str]:

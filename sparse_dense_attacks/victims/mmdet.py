@@ -39,6 +39,7 @@ from torch import Tensor
 
 from ..checks import check_flag, check_int, check_number
 from ..errors import InputError
+from ..ops.boxes import covered
 from ..registry import VICTIMS
 from ..types import Boxes
 from .base import Geometry, Scene, Victim, by_size, geometry_of, sample_key, stack_inputs
@@ -244,19 +245,15 @@ class DetectionScene(Scene):
         """(B, 1, H, W) bool, where the instances of each image are, by masks or by boxes."""
         found = torch.zeros_like(self.region)
         h, w = found.shape[-2:]
-        rows, columns = (torch.arange(side, device=found.device) + 0.5 for side in (h, w))
-        for inside, instances in zip(found[:, 0], chosen, strict=True):
+        for inside, instances in zip(found, chosen, strict=True):
             if instances is None or not len(instances):
                 continue
             if self.use_masks and 'masks' in instances:
                 shape = instances.masks.to_tensor(torch.bool, found.device).any(0)[:h, :w]
-                inside[:shape.shape[0], :shape.shape[1]] = shape
+                inside[0, :shape.shape[0], :shape.shape[1]] = shape
                 continue
-            boxes = get_box_tensor(instances.bboxes).to(found.device)
-            low, up = boxes[:, :2, None], boxes[:, 2:, None]
-            wide = (low[:, 0] <= columns) & (columns < up[:, 0])
-            high = (low[:, 1] <= rows) & (rows < up[:, 1])
-            inside[:] = (high[:, :, None] & wide[:, None]).any(0)
+            boxes = get_box_tensor(instances.bboxes).to(found.device)[None]
+            inside[:] = covered(boxes, boxes.new_ones(boxes.shape[:2]).bool(), (h, w))
         return found
 
     @cached_property

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..registry import VICTIMS
 from .base import Geometry, Scene, Victim
+from .outputs import kind_of, logits_in, says_boxes
 
 __all__ = ['ClassificationScene', 'TorchClassifier']
 
@@ -18,7 +19,7 @@ class ClassificationScene(Scene):
     """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
-        model: module from (b, C, H, W) images in [0, 1] to (b, K) logits.
+        model: module from (b, C, H, W) images in [0, 1] to (b, K) logits, or a mapping with these under 'logits'.
         labels: (B,) int64, the classes to leave.
         targets: (B,) int64, the classes to reach, for targeted goals that name none.
     """
@@ -31,7 +32,7 @@ class ClassificationScene(Scene):
     targets: Tensor | None = None
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        return self.model(x)
+        return logits_in(self.model(x))
 
     def show(self, x: Tensor, rows: Tensor) -> Tensor:
         return self.model(x)
@@ -43,7 +44,8 @@ class TorchClassifier(Victim):
     """A classifier with its normalisation inside, called as it is.
 
     Args:
-        model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits.
+        model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits, as timm's, or to a mapping with these under
+            'logits', as those of transformers.
         reference: what counts as the true class: 'truth' the given labels, 'prediction' what the model says about the clean
             image, so that images without labels can be attacked.
     """
@@ -94,10 +96,11 @@ class TorchClassifier(Victim):
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
     """What a classifier says about a batch, (B, K), or a clear refusal."""
-    logits = model(images)
+    output = model(images)
+    logits = logits_in(output)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        raise InputError(f'the model gives {_kind(logits)} for {len(images)} images, expected '
-                         f'logits ({len(images)}, classes): {_advice(logits)}')
+        raise InputError(f'the model gives {kind_of(logits)} for {len(images)} images, expected '
+                         f'logits ({len(images)}, classes): {_advice(output)}')
     if logits.shape[1] < 2:
         raise InputError(f'the model gives one logit per image ({len(images)}, 1), expected those '
                          'of at least two classes: return torch.cat([0 * z, z], 1) from a module '
@@ -105,23 +108,15 @@ def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def _kind(output: Any) -> str:
-    if isinstance(output, Tensor):
-        return f'a tensor {tuple(output.shape)}'
-    return type(output).__name__
-
-
 def _advice(output: Any) -> str:
     """What to do about a model that is no classifier."""
-    entries = output if isinstance(output, list | tuple) else [output]
-    if any(isinstance(entry, dict) and 'boxes' in entry for entry in entries):
-        return ('this is a detector, and of these mmdet models are supported: give one with a '
-                "batch of its test dataloader and goal='vanish', 'mislabel', 'fabricate' or "
-                "'detector_loss'")
-    maps = output.get('out') if isinstance(output, dict) else output
+    maps = logits_in(output)
+    if says_boxes(output):
+        return ('this is a detector: give TorchDetector(model, decode=...) of '
+                'sparse_dense_attacks.victims, labels (a dict of boxes and labels for each image) '
+                "and goal='vanish', 'mislabel' or 'fabricate'")
     if isinstance(maps, Tensor) and maps.ndim == 4:
-        return ('this looks like a segmenter: give TorchSegmenter(model) of '
-                'sparse_dense_attacks.victims, labels (B, height, width) and '
+        return ("this looks like a segmenter: give it labels (B, height, width) and "
                 "goal='untargeted_pixels' or 'targeted_pixels'")
     return 'wrap it in a module that returns these alone'
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..registry import VICTIMS
 from .base import Geometry, Scene, Victim
+from .outputs import kind_of, logits_in
 from .torch_classifier import check_images
 
 __all__ = ['TorchSegmentationScene', 'TorchSegmenter']
@@ -20,7 +21,8 @@ class TorchSegmentationScene(Scene):
     """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
-        model: module from (b, C, H, W) images in [0, 1] to (b, K, h, w) logits, or a dict with these under 'out'.
+        model: module from (b, C, H, W) images in [0, 1] to (b, K, h, w) logits, or a mapping with these under 'out' or
+            'logits'.
         labels: (B, H', W') int64, 0 where nothing is valid.
         valid: (B, H', W') bool, False at pixels without a class.
     """
@@ -51,8 +53,9 @@ class TorchSegmenter(Victim):
     """A segmenter with its normalisation inside, called as it is.
 
     Args:
-        model: module from (B, C, H, W) float images in [0, 1] to (B, K, h, w) logits, or to a dict with these under 'out', as
-            torchvision's segmenters return it. Logits of another size than the labels are resized bilinearly.
+        model: module from (B, C, H, W) float images in [0, 1] to (B, K, h, w) logits, or to a mapping with these under 'out', as
+            torchvision's segmenters return it, or 'logits', as those of transformers. Logits of another size than the
+            labels are resized bilinearly.
         reference: 'truth', or 'prediction' to take what the model says about the clean image for the truth, so that images
             without labels can be attacked.
         classes: names of the classes, if goals are to name them.
@@ -104,13 +107,9 @@ class TorchSegmenter(Victim):
 
 
 def _logits(model: nn.Module, x: Tensor, size) -> Tensor:
-    logits = model(x)
-    logits = logits['out'] if isinstance(logits, dict) else logits
+    logits = logits_in(model(x))
     if not isinstance(logits, Tensor) or logits.ndim != 4:
-        found = type(logits).__name__
-        if isinstance(logits, Tensor):
-            found = f'logits of shape {tuple(logits.shape)}'
-        raise InputError(f'the model gives {found}, expected (B, K, height, width)')
+        raise InputError(f'the model gives {kind_of(logits)}, expected logits (B, K, height, width)')
     if logits.shape[2:] == size:
         return logits
     return F.interpolate(logits, size, mode='bilinear', align_corners=False)
