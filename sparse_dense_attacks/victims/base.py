@@ -29,7 +29,7 @@ class Scene(Protocol):
     - classification: ``labels`` (B,), ``targets`` (B,) or None, ``logits(x, rows)`` (b, K);
     - segmentation: ``labels`` and ``valid`` (B, H', W'), ``shapes``, ``logits(x, rows)``
       (b, K, H', W');
-    - detection: ``truth``, ``unjudged``, ``candidates(x, rows, rivals)`` and ``losses(x, rows)``.
+    - detection: ``truth``, ``unjudged``, ``candidates(x, rows, rivals)`` and ``losses(x, rows, components)``.
 
     Of every task it shows the ``features(x, rows, layer)`` of an inner layer.
 

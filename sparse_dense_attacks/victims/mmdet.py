@@ -39,7 +39,7 @@ from torch import Tensor
 
 from ..checks import check_flag, check_int, check_number
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, nearest
 from ..types import Boxes
 from .base import Geometry, Scene, Victim, by_size, geometry_of, sample_key, stack_inputs
 from .context import frozen_training, untouched_rng
@@ -294,13 +294,17 @@ class DetectionScene(Scene):
             return dataclasses.replace(boxes, scores=boxes.scores + 0 * x.flatten(1)[:, :1])
         return boxes
 
-    def losses(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Boxes | None]:
+    def losses(self, x: Tensor, rows: Tensor,
+               components: Sequence[str] | None = None) -> tuple[Tensor, Boxes | None]:
         """The detector's own training loss per image, (b,), and the boxes it predicts (without gradient, None if it has none).
 
         One image per call, because every mmdet loss is normalised over its batch; features are computed once for both.
 
+        Args:
+            components: names of the parts of the loss that are added up; all by default.
+
         Raises:
-            InputError: the model config has no ``train_cfg`` to assign targets with.
+            InputError: the model config has no ``train_cfg`` to assign targets with; a name of no part of the loss.
         """
         losses, found = [], []
         for row, candidate in zip(rows, x, strict=True):
@@ -310,7 +314,7 @@ class DetectionScene(Scene):
             with _shared_features(self.model):
                 with (frozen_training(self.model), untouched_rng(x.device, self.loss_seed),
                       _own_process()):
-                    losses.append(self._loss(inputs, samples))
+                    losses.append(self._loss(inputs, samples, components))
                 if decode is not None:
                     with torch.no_grad():
                         found += decode(self.model, self.model.extract_feat(inputs), samples)
@@ -326,7 +330,7 @@ class DetectionScene(Scene):
                           'differentiable boxes before non-maximum suppression; use '
                           "goal = dict(type='DetectorLoss')")
 
-    def _loss(self, inputs, samples) -> Tensor:
+    def _loss(self, inputs, samples, components: Sequence[str] | None) -> Tensor:
         samples = copy.deepcopy(samples)
         head = getattr(self.model, 'bbox_head', None)
         if isinstance(head, RTMDetHead) and not isinstance(head, RTMDetInsHead):
@@ -350,6 +354,16 @@ class DetectionScene(Scene):
             raise
         # Denoising queries (DINO) are noisy copies of the ground truth: a term about the training, not about what the model sees.
         terms = {name: value for name, value in losses.items() if 'dn_' not in name}
+        if components is not None:
+            # mmengine adds up what is called a loss; the rest, such as accuracies, is for the log
+            known = {name: value for name, value in terms.items() if 'loss' in name}
+            for name in components:
+                if name not in known:
+                    close = nearest(name, known)
+                    hint = f'{close} ' if close.startswith('did') else ''
+                    raise InputError(f"DetectorLoss: components: {type(self.model).__name__} has "
+                                     f"no loss '{name}': {hint}it has {', '.join(known)}")
+            terms = {name: known[name] for name in components}
         return self.model.parse_losses(terms)[0]
 
     def _network_input(self, x: Tensor, rows: Tensor) -> tuple[Tensor, list]:
