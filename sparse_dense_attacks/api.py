@@ -1,5 +1,6 @@
 """Attacks without a config: one call on a model and a batch of images."""
 from collections.abc import Sequence, Sized
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 from .attacks import Attack
 from .attacks.base import warn_if_random
 from .checks import check_task, check_value, is_count, shown
+from .defences import Defence
 from .errors import InputError
 from .objectives import Untargeted
+from .objectives.expected import expected
 from .registry import ATTACKS, GOALS, Config
 from .threat_model import ThreatModel
 from .types import AttackResult
@@ -25,7 +28,7 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
            keys: list | None = None, region: Tensor | None = None, targets: Tensor | None = None,
            seed: int | None = None, eight_bit: bool | None = None,
            max_forwards: int | None = None, where=None, rechecks: int | None = None,
-           **options) -> AttackResult:
+           defence: Defence | Config | None = None, **options) -> AttackResult:
     """Attack a batch.
 
     Args:
@@ -48,6 +51,9 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
         targets: (B,) int64, the classes a targeted goal has to reach.
         seed, eight_bit, max_forwards, where, rechecks: single fields of the threat model, in place
             of ``threat``.
+        defence: what happens to images before the model sees them, a
+            :class:`~sparse_dense_attacks.defences.Defence`, its name or config. The attack looks
+            through it, and the model behind it judges.
 
     Returns:
         An :class:`AttackResult`, every entry in the order of the images.
@@ -73,6 +79,9 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
                     rechecks=rechecks)
     threat = ThreatModel.build(threat, fields, 'attack()')
     victim = _victim(model)
+    if defence is not None:
+        check_value('defence', defence)
+        victim = replace(victim, defence=defence)  # type: ignore[type-var]  # is a dataclass
     check_task(goal, victim.task)
     if keys is not None and not isinstance(keys, Sequence):
         raise InputError(f'keys: expected one id per image, found {_found(keys)}')
@@ -81,8 +90,9 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
     _check(victim, images, given)
 
     def run(scene: Scene, first: bool) -> AttackResult:
-        objective = goal.objective(scene.restricted(threat.where(scene)))
-        if first and threat.rechecks == 1:
+        objective = expected(goal.objective(scene.restricted(threat.where(scene))), victim.draws)
+        known = victim.defence is not None and victim.defence.random
+        if first and threat.rechecks == 1 and not known:
             warn_if_random(objective)
         return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
                       threat.rechecks)

@@ -7,6 +7,7 @@ import os
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -17,7 +18,7 @@ from rich.table import Table
 from .. import screen
 from ..checks import check_flag, check_int, check_mapping
 from ..errors import InputError
-from ..results import Record, ResultStore
+from ..results import Record, ResultStore, Run
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
 from .attacker import DISAGREES, Perturbed, attacker_for
@@ -25,7 +26,7 @@ from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
-from .pictures import channel_order, from_picture, to_picture
+from .pictures import channel_order, from_picture, preprocessing, to_picture
 from .scores import Scores, apart
 from .truth import check_files, check_metrics
 from .warn import warn
@@ -64,13 +65,16 @@ class AttackLoop(TestLoop):
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
         check: where above 0, attack nothing, but show what the model finds in so many images.
+        shown: work dir of another run, whose images are shown to the victim in place of an attack.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
     """
 
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
-                 resume: bool = False, run_info: dict | None = None, check: int = 0, **older):
+                 resume: bool = False, run_info: dict | None = None, check: int = 0,
+                 shown: str | None = None, **older):
+        self.shown = shown
         self.resume, self.check = resume, check
         self.run_info = {'identity': {}} if run_info is None else run_info
         check_flag(self, 'resume')
@@ -93,7 +97,7 @@ class AttackLoop(TestLoop):
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         # mmcv loads files as BGR, whatever comes after
         self.channels = ('bgr' if self.attacker.files
-                         else channel_order(dataset, _preprocessing(runner.cfg)))
+                         else channel_order(dataset, preprocessing(runner.cfg)))
         runner.register_hook(ClassNamesHook(dataset))
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
@@ -152,7 +156,8 @@ class AttackLoop(TestLoop):
         else:
             # A batch that was cut short is attacked as a whole, so that results do not depend on
             # where a run was killed.
-            perturbed = self.attacker.perturb(data_batch)
+            perturbed = (self.attacker.perturb(data_batch) if self.shown is None else
+                         self.attacker.show(data_batch, self._of_other_run(keys)))
             self._record(perturbed)
             adversarial = perturbed.batch
             self.clean_images, self.attacked_images = perturbed.clean, perturbed.pictures
@@ -220,7 +225,7 @@ class AttackLoop(TestLoop):
 
     def _predict(self, data_batch: dict) -> list:
         try:
-            return self.runner.model.test_step(data_batch)
+            return self.runner.model.test_step(self.attacker.victim.defended(data_batch))
         except AssertionError as error:  # the libraries' terse answer to what they cannot take
             with self.attacker.victim.session():
                 self.attacker.victim.open(data_batch)  # says what a sample lacks
@@ -237,6 +242,20 @@ class AttackLoop(TestLoop):
                 record = replace(record, groups=None)
             grid = grid_of_file(image) if self.attacker.files else _grid(sample, image)
             self.store.add(record, to_picture(image, self.channels), grid)
+
+    def _of_other_run(self, keys: list[str]) -> list[torch.Tensor]:
+        """The images of the run that is shown."""
+        run = self._other_run
+        records = {record.key: record for record in run.records if not record.skipped}
+        for key in keys:
+            if key not in records:
+                raise InputError(f"{run.work_dir} holds no image for '{key}': finish that run first, "
+                                 'on the same data set')
+        return [from_picture(run.image(records[key]), self.channels) for key in keys]
+
+    @cached_property
+    def _other_run(self) -> Run:
+        return Run.load(str(self.shown))
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""
@@ -345,17 +364,13 @@ class AttackValLoop(ValLoop):
         self.measures += perturbed.measures
         adversarial = perturbed.batch
         copies = copy.deepcopy(data_batch['data_samples'])
-        outputs = self.runner.model.val_step(dict(data_batch, data_samples=copies))
+        shielded = self.attacker.victim.defended
+        outputs = self.runner.model.val_step(shielded(dict(data_batch, data_samples=copies)))
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        attacked = self.runner.model.val_step(adversarial)
+        attacked = self.runner.model.val_step(shielded(adversarial))
         self.attacked_evaluator.process(data_samples=attacked, data_batch=adversarial)
         self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch,
                               outputs=outputs)
-
-
-def _preprocessing(cfg) -> dict:
-    """The config of the model's data_preprocessor, wherever it is given."""
-    return {**(cfg.get('data_preprocessor') or {}), **(cfg.model.get('data_preprocessor') or {})}
 
 
 def _grid(sample, image: torch.Tensor) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..attacks.base import judge
 from ..errors import InputError
+from ..objectives.expected import expected
 from ..objectives.on_files import OnFiles
 from ..types import AttackResult
 from ..victims import TorchClassifier, TorchSegmenter
@@ -64,7 +65,8 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def plain_victim(module: nn.Module, path: str, device: torch.device) -> Victim:
+def plain_victim(module: nn.Module, path: str, device: torch.device,
+                 defence: Any = None) -> Victim:
     """A module as a victim, a classifier or a segmenter by what it says of an image.
 
     What is right is what the module itself says of the clean images.
@@ -73,7 +75,7 @@ def plain_victim(module: nn.Module, path: str, device: torch.device) -> Victim:
     with torch.no_grad():
         logits = logits_of(module, tensor_of([load_pixels(path)], device))
     kind = TorchClassifier if logits.ndim == 2 else TorchSegmenter
-    return kind(module, reference='prediction')
+    return kind(module, reference='prediction', defence=defence)
 
 
 def _place(module: nn.Module) -> torch.device:
@@ -134,7 +136,8 @@ class PlainMember:
         scene = scene.restricted(threat.where(scene))
         inner = self.attacker.goal.objective(scene)
         maps = [ChannelsTurned(size)] * len(paths)
-        return None, Task(OnFiles(inner, scene.images.flip(1), scene.region, maps), inner, None)
+        objective = OnFiles(inner, scene.images.flip(1), scene.region, maps)
+        return None, Task(expected(objective, victim.draws), inner, None)
 
     def judged(self, batch: Any, task: Task,
                result: AttackResult) -> tuple[AttackResult, Sequence[Tensor]]:

@@ -38,8 +38,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..checks import check_flag, check_int, check_number
+from ..defences import Defence, Shield
 from ..errors import InputError
-from ..registry import VICTIMS, nearest
+from ..registry import VICTIMS, Config, nearest
 from ..types import Boxes
 from .base import Geometry, Scene, Victim, by_size, geometry_of, sample_key, stack_inputs
 from .context import frozen_training, untouched_rng
@@ -63,6 +64,7 @@ class MMDetDetector(Victim):
         reference_thr: least score of a detection that is taken for right.
         use_masks: objects are where their masks are (True) or their boxes (False); see :meth:`DetectionScene.objects`.
         classes: names of the classes; by default those that came with the model's weights, if any.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
     """
     task: ClassVar[str] = 'detection'
     model: BaseDetector
@@ -72,6 +74,8 @@ class MMDetDetector(Victim):
     reference_thr: float = 0.3
     use_masks: bool = False
     classes: Sequence[str] | None = None
+    defence: Defence | Config | None = None
+    channel_order: str = 'bgr'
 
     def __post_init__(self):
         self.check()
@@ -106,7 +110,7 @@ class MMDetDetector(Victim):
         stock = self.reference == 'truth' and not self.boxes_follow_resize
         return DetectionScene(self.model, opened[0], opened[1], keys, opened[2], prepared,
                               _truth(prepared, device), self.loss_seed, self.use_masks, self.num_classes, classes,
-                              samples if stock else None)
+                              samples if stock else None, self.shield(keys))
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
@@ -155,7 +159,7 @@ class MMDetDetector(Victim):
     def _predicted(self, image: Tensor, sample):
         """The sample with the model's own detections in place of annotations."""
         blank = type(sample)(metainfo=_unscaled(sample))
-        data = dict(inputs=[image], data_samples=[blank])
+        data = self.defended(dict(inputs=[image], data_samples=[blank]))
         data = self.model.data_preprocessor(data, training=False)
         with torch.no_grad():
             said = self.model.predict(data['inputs'], data['data_samples'], rescale=False)
@@ -183,6 +187,7 @@ class DetectionScene(Scene):
         truth: what is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions.
         loss_seed, use_masks: those of :class:`MMDetDetector`.
         loaded: the loader's samples, where their ground truth is in coordinates of the files.
+        shield: the defence before the model.
     """
     model: BaseDetector
     images: Tensor
@@ -196,6 +201,7 @@ class DetectionScene(Scene):
     num_classes: int | None = None
     classes: Sequence[str] | None = None
     loaded: Sequence | None = None
+    shield: Shield | None = None
 
     def on_files(self, files: Sequence[FileGeometry]) -> 'DetectionScene':
         """As :meth:`Scene.on_files`; ground truth that was annotated on the files is taken as it is.
@@ -368,7 +374,7 @@ class DetectionScene(Scene):
 
     def _network_input(self, x: Tensor, rows: Tensor) -> tuple[Tensor, list]:
         """Run the model's own preprocessing on candidates of one size, inside the graph."""
-        data = dict(inputs=x * 255, data_samples=None)
+        data = dict(inputs=self.seen(x, rows) * 255, data_samples=None)
         data = self.model.data_preprocessor(data, training=False)
         return data['inputs'], [self.samples[r] for r in rows]
 

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..defences import Defence, Shield
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, Config
 from .base import Geometry, Scene, Victim
 
 __all__ = ['ClassificationScene', 'TorchClassifier']
@@ -21,6 +22,7 @@ class ClassificationScene(Scene):
         model: module from (b, C, H, W) images in [0, 1] to (b, K) logits.
         labels: (B,) int64, the classes to leave.
         targets: (B,) int64, the classes to reach, for targeted goals that name none.
+        shield: the defence before the model.
     """
     model: nn.Module
     images: Tensor
@@ -29,12 +31,13 @@ class ClassificationScene(Scene):
     geometry: Sequence[Geometry]
     labels: Tensor
     targets: Tensor | None = None
+    shield: Shield | None = None
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        return self.model(x)
+        return self.model(self.seen(x, rows))
 
     def show(self, x: Tensor, rows: Tensor) -> Tensor:
-        return self.model(x)
+        return self.model(self.seen(x, rows))
 
 
 @VICTIMS.register_module()
@@ -46,11 +49,14 @@ class TorchClassifier(Victim):
         model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits.
         reference: what counts as the true class: 'truth' the given labels, 'prediction' what the model says about the clean
             image, so that images without labels can be attacked.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
     """
     task: ClassVar[str] = 'classification'
     takes: ClassVar[tuple[str, ...]] = ('labels', 'region', 'keys', 'targets')
     model: nn.Module
     reference: str = 'truth'
+    defence: Defence | Config | None = None
+    channel_order: str = 'rgb'
 
     def __post_init__(self):
         self.check()
@@ -70,9 +76,11 @@ class TorchClassifier(Victim):
             InputError: wrong shape or type, values outside [0, 1], labels or targets that are no classes of the model.
         """
         images, region, keys = check_images(batch, region, keys)
+        shield = self.shield(keys)
         with torch.no_grad():
             if self.reference == 'prediction':
-                logits = checked_logits(self.model, images)
+                seen = images if shield is None else shield(images, torch.arange(len(images)))
+                logits = checked_logits(self.model, seen)
                 labels = logits.argmax(1)
             elif labels is None:
                 raise InputError('no labels: give them with the images, or build the victim with '
@@ -89,7 +97,7 @@ class TorchClassifier(Victim):
                 raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the '
                                  f'model has {logits.shape[1]} classes')
         return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images),
-                                   labels, targets)
+                                   labels, targets, shield)
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
