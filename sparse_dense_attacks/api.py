@@ -13,6 +13,7 @@ from .defences import Defence
 from .errors import InputError
 from .objectives import Untargeted
 from .objectives.expected import expected
+from .ops import to_8bit
 from .registry import ATTACKS, GOALS, Config
 from .threat_model import ThreatModel
 from .types import AttackResult
@@ -94,8 +95,14 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
         known = victim.defence is not None and victim.defence.random
         if first and threat.rechecks == 1 and not known:
             warn_if_random(objective)
-        return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
-                      threat.rechecks)
+        result = attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
+                        threat.rechecks)
+        if not threat.limited:
+            return result
+        sizes = [geometry.input for geometry in scene.geometry]
+        allowed = threat.extent(to_8bit(objective.images), to_8bit(result.images), sizes).allowed
+        return replace(result, success=result.success & allowed,
+                       success_float=result.success_float & allowed)
 
     if threat.grid == 'original':
         return _on_files(victim, images, attack, goal, threat, region)

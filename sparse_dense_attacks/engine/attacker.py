@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
 from ..objectives.expected import expected
 from ..objectives.on_files import OnFiles
+from ..ops import to_8bit
 from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
@@ -164,8 +165,23 @@ class Attacker:
         if task.opened is not None:
             return self.judged(data_batch, task, task.opened, result)
         batch, keys = with_inputs(data_batch, result.images), task.objective.keys
-        return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
-                         [{}] * len(keys))
+        result, measures = self.limited(task, result, [image.shape[-2:] for image in batch['inputs']])
+        return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'], measures)
+
+    def limited(self, task: Task, result: AttackResult,
+                sizes: Sequence[tuple[int, int]]) -> tuple[AttackResult, list[dict]]:
+        """The result with what is beyond the threat model's limits as failures, and measures.
+
+        Args:
+            sizes: of the images without padding.
+        """
+        if not self.threat.limited:
+            return result, [{}] * len(sizes)
+        said = self.threat.extent(to_8bit(task.objective.images), to_8bit(result.images), sizes)
+        measures = [dict(components=pieces, area=area, within_limits=allowed) for
+                    pieces, area, allowed in zip(*(one.tolist() for one in said), strict=True)]
+        return replace(result, success=result.success & said.allowed,
+                       success_float=result.success_float & said.allowed), measures
 
     def open(self, data_batch: dict, region: Tensor | None = None) -> Task:
         """What :meth:`perturb` attacks; call within the victim's session."""
@@ -209,9 +225,12 @@ class Attacker:
         said = judge(task.inner, shown, rechecks=self.threat.rechecks)
         success = said.success & ~result.failed
         differ = (success != result.success).tolist()
-        return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys,
-                         replace(result, success=success, share=said.share), opened.pixels,
-                         pictures, [{DISAGREES: one} for one in differ])
+        sizes = [(image.shape[-2], image.shape[-1]) for image in pictures]
+        result, measures = self.limited(task, replace(result, success=success, share=said.share),
+                                        sizes)
+        measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
+        return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys, result,
+                         opened.pixels, pictures, measures)
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,

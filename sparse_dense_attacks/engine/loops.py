@@ -18,6 +18,7 @@ from rich.table import Table
 from .. import screen
 from ..checks import check_flag, check_int, check_mapping
 from ..errors import InputError
+from ..evaluation import patch_score
 from ..results import Record, ResultStore, Run
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
@@ -34,6 +35,7 @@ from .warn import warn
 __all__ = ['AttackLoop', 'AttackValLoop', 'grid_of_file', 'summarize']
 
 # Shares of broken objects or pixels at which success is reported.
+DETECTED = 0.3  # score from which the patch score counts a box
 THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 GRID_NOTE = """These pictures are what the network was shown: resized, cropped or padded by the test
 pipeline, so their pixels lie on another grid than those of the original files. Annotations of the
@@ -148,7 +150,7 @@ class AttackLoop(TestLoop):
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         keys = [sample_key(sample) for sample in data_batch['data_samples']]
         clean = self._predict_clean(data_batch)
-        self.clean_outputs = clean
+        self.clean_outputs, outputs = clean, None
         self._look(data_batch, clean)
         # The victim looks at the ground truth before any metric does: what it refuses is one line.
         if all(key in self.store.records for key in keys):
@@ -158,11 +160,16 @@ class AttackLoop(TestLoop):
             # where a run was killed.
             perturbed = (self.attacker.perturb(data_batch) if self.shown is None else
                          self.attacker.show(data_batch, self._of_other_run(keys)))
-            self._record(perturbed)
             adversarial = perturbed.batch
+            limit = self.attacker.threat.max_area
+            if limit is not None and self.attacker.victim.task == 'detection':
+                outputs = self._predict(adversarial)
+                scored = self._scored(perturbed, limit, clean, outputs)
+                perturbed = replace(perturbed, measures=scored)
+            self._record(perturbed)
             self.clean_images, self.attacked_images = perturbed.clean, perturbed.pictures
         self.clean_evaluator.process(data_samples=clean, data_batch=data_batch)
-        outputs = self._predict(adversarial)
+        outputs = self._predict(adversarial) if outputs is None else outputs
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial,
                               outputs=outputs)
@@ -222,6 +229,18 @@ class AttackLoop(TestLoop):
         self.looks += [one for one in found if one is not None]
         if len(self.looks) >= images and (text := complaint(self.looks)):
             warn(text)
+
+    def _scored(self, perturbed: Perturbed, limit: float, clean: list,
+                outputs: list) -> list[dict]:
+        """The measures with the score of patches, where anything is detected on the clean image."""
+        found = []
+        for measures, *said in zip(perturbed.measures, clean, outputs, strict=True):
+            before, after = (int((one.pred_instances.scores >= DETECTED).sum()) for one in said)
+            score = patch_score(measures['area'], limit, before, after)
+            if score is not None:
+                measures = dict(measures, patch_score=score if measures['within_limits'] else 0.0)
+            found.append(measures)
+        return found
 
     def _predict(self, data_batch: dict) -> list:
         try:
@@ -396,7 +415,9 @@ def summarize(records: list[Record]) -> dict:
     the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all
     objects or pixels, ``attack/success_rate_at_<theta>`` the images of which at least that share is
     broken. On the original grid ``attack/geometry_disagreements`` counts the images on whose success
-    the test pipeline and its differentiable copy differ; it is the pipeline that is believed.
+    the test pipeline and its differentiable copy differ; it is the pipeline that is believed. Where
+    the threat model limits pieces or area, ``attack/images_beyond_limits`` counts the images that
+    exceed them, and of detectors ``attack/patch_score`` is the mean of :func:`~..evaluation.patch_score`.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -426,6 +447,12 @@ def summarize(records: list[Record]) -> dict:
     for name in ('forwards', 'backwards', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
     metrics |= _disagreements([r.measures for r in attacked])
+    scores = [r.measures['patch_score'] for r in attacked if 'patch_score' in r.measures]
+    if scores:
+        metrics['attack/patch_score'] = mean(scores)
+    limited = [r.measures['within_limits'] for r in attacked if 'within_limits' in r.measures]
+    if limited:
+        metrics['attack/images_beyond_limits'] = len(limited) - sum(limited)
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)

@@ -44,7 +44,7 @@ def seen(defence, x, numbers=None):
 def test_an_image_of_8_bits_of_that_size_comes_back(defence, size):
     x = pictures(2, 3, *size)
     found = seen(defence, x)
-    assert found.shape == x.shape and 0 <= found.min() and found.max() <= 1
+    assert found.shape == x.shape and found.min() >= 0 and found.max() <= 1
     assert torch.equal(to_8bit(found), found)
 
 
@@ -150,12 +150,12 @@ def test_ones_own_function():
 
 
 @pytest.mark.parametrize(('cfg', 'line'), [
-    (dict(type='JPEG', quality=0), r'JPEG: quality = 0, expected an int >= 1 from|JPEG: quality = 0, expected an int from 1 to 95'),
+    (dict(type='JPEG', quality=0), 'JPEG: quality = 0, expected an int from 1 to 95'),
     (dict(type='JPEG', quality=101), 'JPEG: quality = 101, expected an int from 1 to 95'),
     (dict(type='Median', size=4), 'Median: size = 4, expected an odd number'),
     (dict(type='BitDepth', bits=8), 'BitDepth: bits = 8, expected an int from 1 to 7'),
     (dict(type='RandomResizePad', least=1), r'RandomResizePad: least = 1, expected a number in \(0, 1\)'),
-    (dict(type='JPEG', space='file'), 'JPEG: space = .* did you mean|JPEG: space = '),
+    (dict(type='JPEG', space='file'), 'JPEG: space = .file., expected one of input, original'),
     ('jpg', "unknown defence 'jpg': did you mean 'JPEG'"),
 ])
 def test_what_is_outside_its_range_is_refused(cfg, line):

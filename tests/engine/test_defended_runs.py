@@ -12,7 +12,7 @@ from mmengine.runner import Runner  # noqa: E402
 
 from sparse_dense_attacks import InputError  # noqa: E402
 from sparse_dense_attacks.cli import main  # noqa: E402
-from sparse_dense_attacks.cli.attack import attack_from_command_line, opened  # noqa: E402
+from sparse_dense_attacks.cli.attack import attack_from_command_line, opened, prepare  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -42,29 +42,43 @@ def run(path, work_dir, *extra):
     return attack_from_command_line([path, '--work-dir', str(work_dir), '--device', 'cpu', '--limit', '3', *extra])
 
 
+@pytest.fixture(scope='module')
+def first_three(tmp_path_factory):
+    """What makes a stock test run see, and score, the three images that ours are cut to."""
+    prepare([str(ROOT / 'configs/spgd_yolox.py'), '--work-dir', str(tmp_path_factory.mktemp('drawn')), '--device', 'cpu'])
+    content = json.loads((ROOT / 'data/demo_scenes/annotations/instances_val.json').read_text())
+    kept = [image['id'] for image in content['images'][:3]]
+    content['images'] = content['images'][:3]
+    content['annotations'] = [one for one in content['annotations'] if one['image_id'] in kept]
+    file = tmp_path_factory.mktemp('three') / 'instances.json'
+    file.write_text(json.dumps(content))
+    return dict(test_evaluator=dict(ann_file=str(file)), test_dataloader=dict(dataset=dict(indices=3)))
+
+
 def identity(work_dir):
     return json.loads((work_dir / 'run.json').read_text())['identity']
 
 
-def stock(path, work_dir, hook):
+def stock(path, work_dir, hook, cut):
     """Metrics of an ordinary test run with a hook."""
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict(dict(work_dir=str(work_dir), custom_hooks=[hook], test_cfg=dict(), log_level='ERROR'))
-    cfg.test_dataloader.dataset.indices = 3
+    cfg.merge_from_dict(dict(cut, work_dir=str(work_dir), custom_hooks=[hook], test_cfg=dict(), log_level='ERROR'))
     return Runner.from_cfg(cfg).test()
 
 
-def test_the_defended_model_is_judged_whichever_way_it_is_run(tmp_path):
+def test_the_defended_model_is_judged_whichever_way_it_is_run(tmp_path, first_three):
     """In our loop, under a stock test loop with the hook, and where the victim's options name it."""
     path = config(tmp_path, f'defence = {COARSE}')
     metrics = run(path, tmp_path / 'run')
     assert metrics['attack/images_right'] > 0 and identity(tmp_path / 'run')['defence']['quality'] == 8
     hook = dict(type='DefenceHook', defence=dict(type='JPEG', quality=8))
     plain = config(tmp_path, '')
-    defended, bare = stock(plain, tmp_path / 'a', hook), stock(plain, tmp_path / 'b', dict(type='RuntimeInfoHook'))
+    defended = stock(plain, tmp_path / 'a', hook, first_three)
+    bare = stock(plain, tmp_path / 'b', dict(type='RuntimeInfoHook'), first_three)
     assert metrics[f'clean/{MAP}'] == defended[MAP] != bare[MAP]
-    attacked = stock(plain, tmp_path / 'c', dict(type='AttackHook', attack=dict(type='SparsePGD', k=0.01, steps=3, early_stop=False),
-                                                 goal='vanish', victim=dict(defence=dict(type='JPEG', quality=8))))
+    spgd = dict(type='SparsePGD', k=0.01, steps=3, early_stop=False)
+    through = dict(type='AttackHook', attack=spgd, goal='vanish', victim=dict(defence=dict(type='JPEG', quality=8)))
+    attacked = stock(plain, tmp_path / 'c', through, first_three)
     assert attacked[MAP] == metrics[f'adv/{MAP}']
     path = config(tmp_path, f'victim = dict(defence={COARSE})')
     assert run(path, tmp_path / 'named')[f'adv/{MAP}'] == metrics[f'adv/{MAP}']
