@@ -101,17 +101,19 @@ def check_mapping(owner, name: str) -> None:
         _refuse(owner, name, 'a dict')
 
 
-def check_names(owner, name: str, indices: bool = False) -> None:
+def check_names(owner, name: str, indices: bool = False, what: str = 'class') -> None:
     """An attribute must be a list or tuple of strings that is not empty.
 
     Args:
         indices: ints of at least 0 will do, too.
+        what: they are names of.
     """
     values = getattr(owner, name)
     fits = isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) > 0
     if not fits or not all(isinstance(value, str) or (indices and _is_int(value) and value >= 0)
                            for value in values):
-        _refuse(owner, name, 'a list of class names' + (' or indices' if indices else ''))
+        names = 'class names' if what == 'class' else f'names of {what}'
+        _refuse(owner, name, f'a list of {names}' + (' or indices' if indices else ''))
 
 
 def check_budget(owner, name: str, per_image: bool = False) -> None:

@@ -38,14 +38,14 @@ from .objectives import (
     UntargetedPixels,
     Vanish,
 )
-from .registry import ATTACKS, GOALS, KERNELS, VICTIMS
+from .registry import ATTACKS, DEFENCES, GOALS, KERNELS, VICTIMS
 from .threat_model import ThreatModel
 from .types import AttackResult, Boxes, Verdict
 
 if importlib.util.find_spec('mmengine'):
     from . import engine  # noqa: F401  registers hooks and loops
 
-__all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
+__all__ = ['ASLO', 'ATTACKS', 'DEFENCES', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
            'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent', 'DetectorLoss', 'Fabricate',
            'FeatureDispersion', 'FeatureDistance', 'ForeignAttack', 'InputError', 'Mislabel',
            'RandomPixels', 'Relay', 'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD',

@@ -5,7 +5,16 @@ import inspect
 import pytest
 from torch import nn
 
-from sparse_dense_attacks import ATTACKS, GOALS, KERNELS, VICTIMS, InputError, ThreatModel, attack
+from sparse_dense_attacks import (
+    ATTACKS,
+    DEFENCES,
+    GOALS,
+    KERNELS,
+    VICTIMS,
+    InputError,
+    ThreatModel,
+    attack,
+)
 from sparse_dense_attacks.victims.where import Where
 from tests.helpers import Net, pictures
 
@@ -23,9 +32,10 @@ ACCEPTED = {
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
     'use_masks': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
+    'random': {'true'},
     'layer': {'word'},  # which layers there are is known to the model
 }
-NEEDED = {'TargetedPixels': dict(erase=1), 'Picture': {}, 'ForeignAttack': dict(function='len'),
+NEEDED = {'TargetedPixels': dict(erase=1), 'Custom': dict(function='len'), 'Picture': {}, 'ForeignAttack': dict(function='len'),
           'ASLO': {}, 'TorchClassifier': dict(model=nn.Identity()),
           'TorchSegmenter': dict(model=nn.Identity()),
           'TorchDetector': dict(model=nn.Identity(), decode=len)}
@@ -33,7 +43,7 @@ CALLED = {'base': 'attack', 'attack': 'attack', 'place': 'where', 'threat': 'thr
 
 
 def registered():
-    found = [cls for registry in (ATTACKS, GOALS, KERNELS, VICTIMS)
+    found = [cls for registry in (ATTACKS, GOALS, KERNELS, VICTIMS, DEFENCES)
              for cls in (registry.get(name) for name in registry)]
     return [*found, ThreatModel, Where]
 
@@ -123,7 +133,7 @@ def test_the_loop_takes_no_nonsense_before_it_looks_at_anything_else(name, value
 @pytest.mark.parametrize('value', NONSENSE)
 @pytest.mark.parametrize('name', ['attack', 'goal', 'threat', 'batch_size', 'keys', 'region',
                                   'targets', 'labels', 'seed', 'eight_bit', 'max_forwards', 'where',
-                                  'rechecks', 'images', 'model'])
+                                  'rechecks', 'images', 'model', 'defence'])
 def test_no_argument_of_attack_takes_nonsense(name, value):
     model, images = Net(), pictures(2, 3, 5, 5)
     given = dict(model=model, images=images, labels=model(images).argmax(1), attack='pgd0')
@@ -138,4 +148,4 @@ def test_no_argument_of_attack_takes_nonsense(name, value):
 
 def test_every_kind_of_object_is_asked():
     rooms = {cls.__module__.split('.')[1] for cls, _ in CASES}
-    assert rooms == {'attacks', 'objectives', 'groups', 'victims', 'threat_model'}
+    assert rooms == {'attacks', 'objectives', 'groups', 'victims', 'defences', 'threat_model'}

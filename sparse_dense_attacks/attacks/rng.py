@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ['ImageRNG']
+__all__ = ['ImageRNG', 'generator_of']
 
 
 class ImageRNG:
@@ -20,7 +20,7 @@ class ImageRNG:
     """
 
     def __init__(self, seed: int, keys: Sequence, region: Tensor):
-        self.generators = [_generator(seed, key) for key in keys]
+        self.generators = [generator_of(seed, key) for key in keys]
         rows, columns = region.any(3)[:, 0].cpu(), region.any(2)[:, 0].cpu()
         self.sizes = [(_extent(r), _extent(c)) for r, c in zip(rows, columns, strict=True)]
         self.shape, self.device = (region.shape[-2], region.shape[-1]), region.device
@@ -63,7 +63,8 @@ class ImageRNG:
         return out.to(self.device)
 
 
-def _generator(seed: int, key) -> torch.Generator:
+def generator_of(seed: int, key) -> torch.Generator:
+    """A generator on the CPU whose draws depend on (seed, key) and on nothing else."""
     name = f'{seed}\0{key}'.encode(errors='surrogateescape')  # of a file it may be no UTF-8
     digest = hashlib.blake2b(name, digest_size=8).digest()
     seed = int.from_bytes(digest, 'little') >> 1  # manual_seed takes 63 bits

@@ -15,6 +15,7 @@ COMMANDS = {
     'verify': 'check an adversarial data set: files, changed pixels, metrics',
     'transfer': 'show what breaks one model to others, beside four controls',
     'sweep': 'attack with a table of other settings on the same images',
+    'defend': 'what a defence is worth: undefended, static, and attacked through it',
     'report': 'put finished runs side by side',
     'doctor': 'is this environment able to run the attacks, and if not, what repairs it',
 }

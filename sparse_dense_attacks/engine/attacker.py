@@ -12,7 +12,9 @@ from ..attacks.base import judge, warn_if_random
 from ..checks import check_config, check_task, files_for, shown
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
+from ..objectives.expected import expected
 from ..objectives.on_files import OnFiles
+from ..ops import to_8bit
 from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
@@ -23,6 +25,7 @@ from ..victims.geometry import trace_content
 from .data import victim_options
 from .files import FileGrid, Opened
 from .measures import Measures
+from .pictures import channel_order, preprocessing
 from .truth import check_truth
 
 __all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'with_inputs']
@@ -162,12 +165,7 @@ class Attacker:
                 cut = None if region is None else region[row:row + 1, :, :h, :w]
                 alone = self.run(self.open(one, cut).objective)
                 result = result.with_row(row, alone)
-            if task.opened is None:
-                batch = with_inputs(data_batch, result.images)
-                found = Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
-                                  [{}] * len(keys))
-            else:
-                found = self.judged(data_batch, task, task.opened, result)
+            found = self._finished(data_batch, task, result)
             return self._measured(found, task) if self.measures.chosen else found
 
     def _measured(self, found: Perturbed, task: Task) -> Perturbed:
@@ -195,27 +193,80 @@ class Attacker:
             task = self.open(data_batch)
             return self.measures.of_batch(task, self.victim.task, pictures, success)
 
+    def show(self, data_batch: dict, pictures: Sequence[Tensor]) -> Perturbed:
+        """Judge images that were found elsewhere as if an attack had found them, at no cost.
+
+        Args:
+            data_batch: the clean images.
+            pictures: in the size and order of channels of these, (C, h, w) in [0, 255]; on the
+                original grid in those of the files as mmcv loads them.
+        """
+        with gradients(self.victim.model), self.victim.session():
+            task = self.open(data_batch)
+            objective = task.objective
+            images = torch.zeros_like(objective.images)
+            for image, picture in zip(images, pictures, strict=True):
+                image[:, :picture.shape[1], :picture.shape[2]] = picture.to(image) / 255
+            said = judge(objective, images, rechecks=self.threat.rechecks)
+            none = torch.zeros(len(images), dtype=torch.int64)
+            never = none.bool().to(images.device)
+            result = AttackResult(
+                **vars(said), images=images, clean_correct=objective.eligible,
+                defined=objective.defined, groups=said.l0_pixels, forwards=none, backwards=none,
+                seconds=none.float(), failed=never, short=never)
+            return self._finished(data_batch, task, result)
+
+    def _finished(self, data_batch: dict, task: Task, result: AttackResult) -> Perturbed:
+        """A result with the batch that shows it."""
+        if task.opened is not None:
+            return self.judged(data_batch, task, task.opened, result)
+        batch, keys = with_inputs(data_batch, result.images), task.objective.keys
+        result, measures = self.limited(task, result, [image.shape[-2:] for image in batch['inputs']])
+        return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'], measures)
+
+    def limited(self, task: Task, result: AttackResult,
+                sizes: Sequence[tuple[int, int]]) -> tuple[AttackResult, list[dict]]:
+        """The result with what is beyond the threat model's limits as failures, and measures.
+
+        Args:
+            sizes: of the images without padding.
+        """
+        if not self.threat.limited:
+            return result, [{}] * len(sizes)
+        said = self.threat.extent(to_8bit(task.objective.images), to_8bit(result.images), sizes)
+        measures = [dict(components=pieces, area=area, within_limits=allowed) for
+                    pieces, area, allowed in zip(*(one.tolist() for one in said), strict=True)]
+        return replace(result, success=result.success & said.allowed,
+                       success_float=result.success_float & said.allowed), measures
+
     def open(self, data_batch: dict, region: Tensor | None = None) -> Task:
         """What :meth:`perturb` attacks; call within the victim's session."""
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
             part = scene.restricted(self.threat.where(scene)).restricted(region)
             objective = self.goal.objective(part)
-            return Task(objective, objective, None, scene)
+            return Task(expected(objective, self.victim.draws), objective, None, scene)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
         inner = self.goal.objective(scene)
-        objective = OnFiles(inner, opened.images, places.region, opened.maps)
-        return Task(objective, inner, opened, scene)
+        objective = OnFiles(inner, opened.images, places.region, opened.maps, opened.shield)
+        draws = max(self.victim.draws, opened.draws)
+        return Task(expected(objective, draws), inner, opened, scene)
 
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
         threat = self.threat
-        if threat.rechecks == 1 and not self.asked:
+        if threat.rechecks == 1 and not self.asked and not self.draws_at_random:
             self.asked.append(True)
             warn_if_random(objective)
         return self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
                            threat.rechecks)
+
+    @property
+    def draws_at_random(self) -> bool:
+        """Whether a defence is known to draw, so that nobody has to be told that answers differ."""
+        defences = [self.victim.defence, None if self.files is None else self.files.defence]
+        return any(one is not None and one.random for one in defences)
 
     def judged(self, data_batch: dict, task: Task, opened: Opened,
                result: AttackResult) -> Perturbed:
@@ -230,9 +281,12 @@ class Attacker:
         said = judge(task.inner, shown, rechecks=self.threat.rechecks)
         success = said.success & ~result.failed
         differ = (success != result.success).tolist()
-        return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys,
-                         replace(result, success=success, share=said.share), opened.pixels,
-                         pictures, [{DISAGREES: one} for one in differ])
+        sizes = [(image.shape[-2], image.shape[-1]) for image in pictures]
+        result, measures = self.limited(task, replace(result, success=success, share=said.share),
+                                        sizes)
+        measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
+        return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys, result,
+                         opened.pixels, pictures, measures)
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,
@@ -250,6 +304,8 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
         raise InputError(f'victim = {shown(victim)}, expected a dict of arguments of the victim')
     trace_content(dataset)
     options = victim_options(dataset) | (victim or {})
+    if options.get('defence') is not None:
+        options.setdefault('channel_order', channel_order(dataset, preprocessing(runner.cfg)))
     files = FileGrid.of_dataset(dataset) if threat.grid == 'original' else None
     attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')

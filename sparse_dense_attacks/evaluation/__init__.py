@@ -22,6 +22,7 @@ from .interpretability import (
     pruned,
     roles,
 )
+from .limits import patch_score
 from .markdown import markdown_table
 from .measures import measure_intervals, pooled
 from .sparsity import clusters, pixels, preference, windows
@@ -33,5 +34,5 @@ __all__ = ['CONTROLS', 'Answer', 'Found', 'Interval', 'Objects', 'Roles', 'accur
            'change', 'clusters', 'control', 'difference_interval', 'donor_of', 'draw_curves',
            'draw_validations', 'excess', 'grad_cam', 'interpretability_score', 'local_optimality',
            'markdown_table', 'mean_interval', 'mean_iou', 'metric_at', 'measure_intervals', 'necessary',
-           'pixels', 'pooled', 'preference', 'pruned', 'relative_drop', 'roles', 'success_at',
-           'success_band', 'windows', 'worst_case']
+           'patch_score', 'pixels', 'pooled', 'preference', 'pruned', 'relative_drop', 'roles',
+           'success_at', 'success_band', 'windows', 'worst_case']

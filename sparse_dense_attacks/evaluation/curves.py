@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..results import Record, Run
-from .statistics import Interval, bootstrap
+from .statistics import Interval, mean_interval
 
 __all__ = ['UNITS', 'accuracy_at', 'draw_curves', 'draw_validations', 'local_optimality',
            'metric_at', 'success_at', 'success_band', 'worst_case']
@@ -16,7 +16,7 @@ UNITS = dict(pixels='l0_pixels', elements='l0_elements', groups='groups', forwar
              seconds='seconds')
 
 
-def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int],
+def success_at(budgets: Sequence[float] | np.ndarray, sizes: Sequence[float],
                success: Sequence[bool]) -> np.ndarray:
     """Share of images that are broken within each budget.
 
@@ -44,8 +44,7 @@ def success_band(budgets: Sequence[float] | np.ndarray, sizes: Sequence[float],
     found = []
     for budget in budgets:
         within = (broken & (size <= budget)).astype(float)
-        found.append(bootstrap(lambda counts, within=within: counts @ within / len(within),
-                               len(within), resamples, seed))
+        found.append(mean_interval(within, resamples, seed))
     return found
 
 

@@ -28,6 +28,7 @@ class Objective(Protocol):
         defined: (B,) bool, False where success has no meaning for the image.
         parts: (B,) int64, how many parts of the image (objects, pixels of a label map) the goal is
             about; None for goals without parts, the default.
+        passes: how many forwards a look at a candidate is.
     """
     images: Tensor
     region: Tensor
@@ -36,6 +37,7 @@ class Objective(Protocol):
     eligible: Tensor
     defined: Tensor
     parts: Tensor | None = None
+    passes: int = 1
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         """Judge candidates ``x`` (b, C, H, W) of the images ``rows``.
@@ -60,7 +62,7 @@ class EightBit:
     """
 
     def __init__(self, objective: Objective):
-        self.objective = objective
+        self.objective, self.passes = objective, objective.passes
         self.images = to_8bit(objective.images)
         self.region, self.keys = objective.region, objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
@@ -162,7 +164,7 @@ class MeteredObjective:
     def clean(self) -> Verdict:
         """The verdict on the clean images; costs one forward the first time."""
         verdict = _as_type(self.objective.clean, self.images.dtype)
-        self.forwards += 1
+        self.forwards += self.objective.passes
         self._broken += ~verdict.loss.isfinite()
         return verdict
 
@@ -171,8 +173,9 @@ class MeteredObjective:
             return self._query(x, rows)
         # candidates of the same image before this one
         earlier = (rows[:, None] == rows).tril(-1).sum(1)
-        left = self.max_forwards - self._reserve
-        allowed = (self.forwards[rows] + earlier < left).nonzero()[:, 0]
+        passes = self.objective.passes
+        left = self.max_forwards - self._reserve * passes
+        allowed = (self.forwards[rows] + (earlier + 1) * passes <= left).nonzero()[:, 0]
         # Zero times x keeps the graph connected, so that an attack may still ask for a gradient.
         nothing = x.flatten(1).sum(1) * 0
         spent = Verdict(loss=nothing - torch.inf, margin=nothing + 1,
@@ -198,7 +201,7 @@ class MeteredObjective:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Within this context one forward per image is held back from the budget, to judge a result with afterwards."""
+        """Within this context one look per image is held back from the budget, to judge a result with afterwards."""
         self._reserve += 1
         try:
             yield
@@ -206,7 +209,8 @@ class MeteredObjective:
             self._reserve -= 1
 
     def _query(self, x: Tensor, rows: Tensor) -> Verdict:
-        self.forwards.index_add_(0, rows, torch.ones_like(rows))
+        passes = torch.full_like(rows, self.objective.passes)
+        self.forwards.index_add_(0, rows, passes)
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(lambda grad: self._count_backward(grad, rows))
@@ -219,7 +223,7 @@ class MeteredObjective:
         _count(self._broken, rows, which)
 
     def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
-        self.backwards.index_add_(0, rows, torch.ones_like(rows))
+        self.backwards.index_add_(0, rows, torch.full_like(rows, self.objective.passes))
         # cheap on every device; NaN and inf survive it
         ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])
         _count(self._broken, rows, ~ends.isfinite().all(0))

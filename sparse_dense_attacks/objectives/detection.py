@@ -1,4 +1,5 @@
 """Goals on candidate boxes and on detector losses; they know no model library."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -6,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_flag, check_int, check_number, class_index, shown
+from ..checks import check_flag, check_int, check_names, check_number, class_index, shown
 from ..errors import InputError
 from ..ops.boxes import distinct, overlaps, take, within
 from ..registry import GOALS
@@ -409,7 +410,23 @@ class DetectorLoss(_DetectionGoal):
     Args:
         score_thr: an object counts as detected when a candidate of its class scores at least this much.
         iou_thr: and overlaps it at least this much.
+        components: the loss is the sum of these parts of the training loss, by the names the model
+            gives them, such as ``['loss_cls', 'loss_obj']``; all of them by default.
+
+    Raises:
+        InputError: when the first image is opened, for a name that the model's loss does not have.
     """
+    components: Sequence[str] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.components is None:
+            return
+        check_names(self, 'components', what='parts of the training loss')
+        if len({*self.components}) < len(self.components):
+            raise InputError(f'DetectorLoss: components = {shown(self.components)} name one twice, '
+                             'expected each once')
+        object.__setattr__(self, 'components', tuple(self.components))
 
     def objective(self, scene) -> '_DetectionObjective':
         return _DetectorLossObjective(self, scene)
@@ -418,7 +435,7 @@ class DetectorLoss(_DetectionGoal):
 class _DetectorLossObjective(_DetectionObjective):
 
     def look(self, x, rows):
-        loss, found = self.scene.losses(x, rows)
+        loss, found = self.scene.losses(x, rows, self.goal.components)
         return found, loss
 
     def survey(self, found, loss, rows):
