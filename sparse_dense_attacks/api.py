@@ -16,6 +16,7 @@ from .types import AttackResult
 from .victims import TorchClassifier, library_of, unwrapped, wrap
 from .victims.base import Scene, Victim
 from .victims.context import gradients
+from .victims.surroundings import surrounded
 
 __all__ = ['attack']
 
@@ -81,7 +82,9 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
     _check(victim, images, given)
 
     def run(scene: Scene, first: bool) -> AttackResult:
-        objective = goal.objective(scene.restricted(threat.where(scene)))
+        scene = scene.restricted(threat.where(scene))
+        # plain tensors are RGB unless the attack says otherwise
+        objective = surrounded(goal.objective(scene), attack, scene, 'rgb' if victim.takes else None)
         if first and threat.rechecks == 1:
             warn_if_random(objective)
         return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,

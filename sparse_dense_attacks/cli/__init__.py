@@ -16,6 +16,7 @@ COMMANDS = {
     'train': 'train the model of a config, for example adversarially',
     'verify': 'check an adversarial data set: files, changed pixels, metrics',
     'transfer': 'show what breaks one model to others, beside four controls',
+    'fit': 'learn a patch, a frame or pixels for many images, and judge it on others',
     'report': 'put finished runs side by side',
     'doctor': 'is this environment able to run the attacks, and if not, what repairs it',
 }

@@ -8,6 +8,7 @@ from ..models import PreActResNet
 from ..results import Record, ResultStore
 from ..victims.where import Where
 from .attacker import Attacker, Perturbed
+from .fit import FitLoop
 from .hooks import AdversarialTrainingHook, AttackHook, AttackVisualizationHook, ValidationCurveHook
 from .loops import AttackLoop, AttackValLoop
 from .packaged_configs import configs_folder
@@ -15,7 +16,7 @@ from .photos import PhotoFolder
 from .transfer import TransferLoop
 
 __all__ = ['AdversarialTrainingHook', 'AttackHook', 'AttackLoop', 'AttackValLoop',
-           'AttackVisualizationHook', 'Attacker', 'Perturbed', 'PhotoFolder', 'Record',
+           'AttackVisualizationHook', 'Attacker', 'FitLoop', 'Perturbed', 'PhotoFolder', 'Record',
            'ResultStore', 'TransferLoop', 'ValidationCurveHook', 'Where', 'configs_folder']
 
 MODELS.register_module(module=PreActResNet)

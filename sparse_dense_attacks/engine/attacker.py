@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..attacks import Attack
 from ..attacks.base import judge, warn_if_random
-from ..checks import check_config, check_task, files_for, shown
+from ..checks import check_config, check_task, check_value, files_for, shown
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
 from ..objectives.on_files import OnFiles
@@ -20,11 +20,13 @@ from ..victims import wrap
 from ..victims.base import Victim, sample_key
 from ..victims.context import gradients
 from ..victims.geometry import trace_content
+from ..victims.surroundings import surrounded
 from .data import victim_options
 from .files import FileGrid, Opened
+from .pictures import channel_order
 from .truth import check_truth
 
-__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'with_inputs']
+__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'channels_of', 'with_inputs']
 
 # Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
 DISAGREES = 'geometry_disagrees'
@@ -73,6 +75,8 @@ class Attacker:
         goal: a goal, its name or config.
         threat: what the attacker may do.
         files: the way from image files to network inputs, where those are attacked.
+        channels: the order of the channels of what is attacked, 'rgb' or 'bgr', for attacks that
+            ask; None if unknown.
 
     Raises:
         InputError: the goal is one of another task; the original grid without ``files``.
@@ -82,6 +86,7 @@ class Attacker:
     goal: Any
     threat: ThreatModel = ThreatModel()
     files: FileGrid | None = field(default=None, repr=False, compare=False)
+    channels: str | None = None
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
@@ -98,13 +103,13 @@ class Attacker:
     @classmethod
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
                  threat: ThreatModel | dict | None = None, files: FileGrid | None = None,
-                 **options) -> 'Attacker':
+                 channels: str | None = None, **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
             **options: arguments of the victim class.
         """
-        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files)
+        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files, channels)
 
     def perturb(self, data_batch: dict, region: Tensor | None = None) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -135,7 +140,7 @@ class Attacker:
             if task.opened is None:
                 batch = with_inputs(data_batch, result.images)
                 return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
-                                 [{}] * len(keys))
+                                 self.attack.measures(task.objective))
             return self.judged(data_batch, task, task.opened, result)
 
     def open(self, data_batch: dict, region: Tensor | None = None) -> Task:
@@ -143,12 +148,13 @@ class Attacker:
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
             scene = scene.restricted(self.threat.where(scene)).restricted(region)
-            objective = self.goal.objective(scene)
-            return Task(objective, objective, None)
+            inner = self.goal.objective(scene)
+            return Task(surrounded(inner, self.attack, scene, self.channels), inner, None)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
         inner = self.goal.objective(scene)
-        return Task(OnFiles(inner, opened.images, places.region, opened.maps), inner, opened)
+        outer = OnFiles(inner, opened.images, places.region, opened.maps)
+        return Task(surrounded(outer, self.attack, places, 'bgr'), inner, opened)
 
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
@@ -172,9 +178,11 @@ class Attacker:
         said = judge(task.inner, shown, rechecks=self.threat.rechecks)
         success = said.success & ~result.failed
         differ = (success != result.success).tolist()
+        measures = [{DISAGREES: one, **other} for one, other in
+                    zip(differ, self.attack.measures(task.objective), strict=True)]
         return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys,
                          replace(result, success=success, share=said.share), opened.pixels,
-                         pictures, [{DISAGREES: one} for one in differ])
+                         pictures, measures)
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,
@@ -192,7 +200,12 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
     trace_content(dataset)
     options = victim_options(dataset) | (victim or {})
     files = FileGrid.of_dataset(dataset) if threat.grid == 'original' else None
-    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, **options)
+    check_value('attack', attack)
+    attack = ATTACKS.build(attack)
+    channels = None
+    if attack.needs_surroundings:
+        channels = channels_of(runner, dataset, files)
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, channels, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: '
@@ -200,6 +213,19 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
     _check_files(attacker, dataset)
     check_truth(dataset)
     return attacker
+
+
+def channels_of(runner, dataset, files: FileGrid | None) -> str:
+    """The order of the channels of what is attacked, 'rgb' or 'bgr'.
+
+    Raises:
+        InputError: as :func:`.pictures.channel_order`.
+    """
+    if files is not None:
+        return 'bgr'  # mmcv loads files so, whatever comes after
+    cfg = runner.cfg
+    given = cfg.get('data_preprocessor') or {}, cfg.model.get('data_preprocessor') or {}
+    return channel_order(dataset, {**given[0], **given[1]})
 
 
 def _check_files(attacker: Attacker, dataset) -> None:

@@ -20,12 +20,12 @@ from ..errors import InputError
 from ..results import Record, ResultStore
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
-from .attacker import DISAGREES, Perturbed, attacker_for
+from .attacker import DISAGREES, Perturbed, attacker_for, channels_of
 from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
-from .pictures import channel_order, from_picture, to_picture
+from .pictures import from_picture, to_picture
 from .scores import Scores, apart
 from .truth import check_files, check_metrics
 from .warn import warn
@@ -91,9 +91,7 @@ class AttackLoop(TestLoop):
         if threat.grid == 'original':
             check_exportable(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
-        # mmcv loads files as BGR, whatever comes after
-        self.channels = ('bgr' if self.attacker.files
-                         else channel_order(dataset, _preprocessing(runner.cfg)))
+        self.channels = channels_of(runner, dataset, self.attacker.files)
         runner.register_hook(ClassNamesHook(dataset))
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
@@ -353,11 +351,6 @@ class AttackValLoop(ValLoop):
                               outputs=outputs)
 
 
-def _preprocessing(cfg) -> dict:
-    """The config of the model's data_preprocessor, wherever it is given."""
-    return {**(cfg.get('data_preprocessor') or {}), **(cfg.model.get('data_preprocessor') or {})}
-
-
 def _grid(sample, image: torch.Tensor) -> dict[str, str]:
     """What a PNG says of its own pixels."""
     geometry = geometry_of(sample, image)
@@ -411,6 +404,9 @@ def summarize(records: list[Record]) -> dict:
     for name in ('forwards', 'backwards', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
     metrics |= _disagreements([r.measures for r in attacked])
+    for name in ('patches', 'left_alone'):  # objects without one
+        if counts := [r.measures[name] for r in attacked if name in r.measures]:
+            metrics[f'attack/{name}'] = sum(counts)
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..ops import to_8bit
-from ..types import Verdict
+from ..types import Surroundings, Verdict
 
-__all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted']
+__all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'Surrounded']
 
 
 class Objective(Protocol):
@@ -28,6 +28,8 @@ class Objective(Protocol):
         defined: (B,) bool, False where success has no meaning for the image.
         parts: (B,) int64, how many parts of the image (objects, pixels of a label map) the goal is
             about; None for goals without parts, the default.
+        surroundings: what attacks that put pictures into the images have to know of these; None
+            where nobody asked, the default.
     """
     images: Tensor
     region: Tensor
@@ -36,6 +38,7 @@ class Objective(Protocol):
     eligible: Tensor
     defined: Tensor
     parts: Tensor | None = None
+    surroundings: Surroundings | None = None
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         """Judge candidates ``x`` (b, C, H, W) of the images ``rows``.
@@ -53,6 +56,22 @@ class Objective(Protocol):
         return x.new_full((len(x),), torch.nan, dtype=torch.float64)
 
 
+class Surrounded(Objective):
+    """An objective that also tells what surrounds its images."""
+
+    def __init__(self, objective: Objective, surroundings: Surroundings):
+        self.objective, self.surroundings = objective, surroundings
+        self.images, self.region, self.keys = objective.images, objective.region, objective.keys
+        self.clean, self.parts = objective.clean, objective.parts
+        self.eligible, self.defined = objective.eligible, objective.defined
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        return self.objective(x, rows)
+
+    def share(self, x: Tensor, rows: Tensor) -> Tensor:
+        return self.objective.share(x, rows)
+
+
 class EightBit:
     """Rounds every candidate to the 8-bit grid before the victim sees it; the gradient passes straight through.
 
@@ -64,6 +83,7 @@ class EightBit:
         self.images = to_8bit(objective.images)
         self.region, self.keys = objective.region, objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
+        self.surroundings = objective.surroundings
         if not self._on_grid:
             # Right about the image that a file holds, or rounding alone would count as a success.
             self.eligible = self.eligible & ~self.clean.success
@@ -107,6 +127,8 @@ class Restricted:
         self.eligible = objective.eligible[rows]
         self.defined = objective.defined[rows]
         self.clean = objective.clean[rows]
+        told = objective.surroundings
+        self.surroundings = None if told is None else told[rows]
 
     @property
     def failed(self) -> Tensor:
@@ -142,6 +164,7 @@ class MeteredObjective:
         self.images, self.keys = objective.images, objective.keys
         self.region = objective.region
         self.eligible, self.defined = objective.eligible, objective.defined
+        self.surroundings = objective.surroundings
         self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
         self.backwards = torch.zeros_like(self.forwards)
         self._reserve = 0
