@@ -9,7 +9,7 @@ _base_ = ['../coco/spgd_yolox-nano_coco.py']
 fit = dict(
     placement=dict(type='Fixed', size=64, position=(0.5, 0.5)),
     shape=dict(type='Patch', height=64, width=64),
-    epochs=20,
+    epochs=12,
     lr=0.05)
-fit_dataloader = dict(batch_size=8, dataset=dict(indices=list(range(96))))
+fit_dataloader = dict(batch_size=4, dataset=dict(indices=list(range(96))))
 test_dataloader = dict(batch_size=8, dataset=dict(indices=list(range(96, 128))))

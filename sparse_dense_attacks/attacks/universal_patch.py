@@ -18,6 +18,8 @@ from .rng import ImageRNG
 
 __all__ = ['UniversalPatch']
 
+ELSEWHERE = 'random places'
+
 
 @ATTACKS.register_module()
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class UniversalPatch(Attack):
     Args:
         artefact: its ``patch.json``, or a finished :class:`~sparse_dense_attacks.patches.Artefact`.
         content: what is shown in its outline at its places: 'learned', its own colours; 'grey'; 'noise',
-            random colours, the same ones in every image; or the ``patch.json`` of another artefact.
+            random colours, the same ones in every image; 'random places', of pixels that were chosen
+            as many others, in random colours; or the ``patch.json`` of another artefact.
         placement: other places than those it was learned for.
         scale: factor of its height and width.
         rotation: degrees, counter-clockwise.
@@ -78,10 +81,19 @@ class UniversalPatch(Attack):
             return own
         if self.content == 'grey':
             return torch.full_like(own, 128 / 255)
-        if self.content == 'noise':
+        if self.content in ('noise', ELSEWHERE):
             return to_8bit(torch.rand(own.shape, generator=generator_of(0, 'noise')))
         other = Artefact.load(self.content).pattern[None]
         return to_8bit(torch.nn.functional.interpolate(other, own.shape[1:], mode='area')[0])
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """(h, w) bool, which of its pixels are there."""
+        own = self.learned.mask
+        if self.content != ELSEWHERE:
+            return own
+        order = torch.randperm(own.numel(), generator=generator_of(0, 'places'))
+        return (order < own.sum()).view_as(own)
 
     @property
     def where(self) -> Placement:
@@ -99,9 +111,10 @@ class UniversalPatch(Attack):
         images, region = objective.images, objective.region
         draws = rng.numbers([2] * len(images), torch.arange(len(images)))
         places = self._places(objective, draws)
-        looks = Looks.plain(*places.valid.shape, images.device, self.rotation, self.brightness)
+        looks = Looks.plain(len(images), places.valid.shape[1], images.device, self.rotation,
+                            self.brightness)
         pattern = oriented(self.pattern, objective, self.channels)
-        mask = self.learned.mask.to(images.device)
+        mask = self.mask.to(images.device)
         return paint(images, region, pattern, mask, places, looks)[0]
 
     def _places(self, objective: AnyObjective, draws: Tensor) -> Places:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from ..checks import check_flag, check_mapping, check_value, shown
 from ..errors import InputError
 from ..evaluation import markdown_table
 from ..evaluation.judged_curves import draw_judged
-from ..patches import Artefact, BesideObjects, Learner, OnObjects, Recipe
+from ..objectives import Objective
+from ..ops import generator_of
+from ..patches import Artefact, BesideObjects, Learner, OnObjects, Pixels, Recipe
 from ..registry import nearest
 from ..results import describe
 from ..results.lock import Lock
@@ -38,6 +40,7 @@ __all__ = ['FitLoop', 'Judging']
 
 CHECKPOINT = 'fit.pth'
 WRITTEN = (CHECKPOINT, 'patch.json', 'patch.png', 'judging.json', 'judging.md', 'curves.png')
+KEPT = 2 ** 28  # channel values of images (1 GiB) that stay in memory from one epoch to the next
 CURVES = ('scale', 'rotation', 'brightness', 'gap')
 SHOWN = ('AP_50', 'AP_50_model', 'hidden_all', 'hidden_small', 'hidden_medium', 'hidden_large',
          'hallucinations', 'changed', 'success', 'patches', 'left_alone')
@@ -72,7 +75,10 @@ class Judging:
 
     def versions(self, artefact: Artefact) -> dict[str, UniversalPatch]:
         """What is put into the images, by name."""
-        found = {content: UniversalPatch(artefact, content) for content in ('learned', 'grey', 'noise')}
+        contents = ['learned', 'grey', 'noise']
+        if isinstance(artefact.placement, Pixels):
+            contents.append('random places')
+        found = {content: UniversalPatch(artefact, content) for content in contents}
         for path in self.foreign:
             found[f'foreign {Path(path).parent.name}'] = UniversalPatch(artefact, str(path))
         for name, values in (self.curves or {}).items():
@@ -148,6 +154,8 @@ class FitLoop(TestLoop):
             threat=describe(self.threat), split=split, batch_size=self.train.batch_size,
             weights=self.story.get('weights'))
         self.folder = Path(runner.work_dir)
+        self.kept: list[Objective] | None = None
+        self.counts: dict[str, int] = {}  # of the last epoch
 
     def run(self) -> dict:
         """Learn and judge; returns the judged numbers of every version."""
@@ -183,7 +191,6 @@ class FitLoop(TestLoop):
         self.counts = kept['counts']
 
     def _set_aside(self) -> None:
-        self.counts: dict[str, int] = {}
         old = [name for name in WRITTEN if (self.folder / name).exists()]
         if old:
             previous = self.folder / 'previous' / f'{time.strftime("%Y%m%d_%H%M%S")}_{uuid.uuid4().hex[:4]}'
@@ -193,12 +200,10 @@ class FitLoop(TestLoop):
 
     def _learn(self) -> None:
         epochs, images = self.recipe.epochs, len(self.train.dataset)
-        first = self.learner.epoch
-        victim = self.teacher.victim
+        first, victim = self.learner.epoch, self.teacher.victim
         with screen.progress((epochs - first) * images, what='learn') as advance, \
                 gradients(victim.model), victim.session():
             for epoch in range(first, epochs):
-                self.train.sampler.set_epoch(epoch)
                 self.learner.epoch = epoch
                 self._epoch(epoch, advance)
                 self.learner.epoch = epoch + 1
@@ -206,19 +211,17 @@ class FitLoop(TestLoop):
 
     def _epoch(self, epoch: int, advance) -> None:
         totals = dict(images=0, patches=0, left_alone=0, skipped=0)
-        for number, batch in enumerate(self.train):
-            unreadable = batch.pop('unreadable', ())
-            if len(batch['inputs']):
-                step = self.learner.step(self.teacher.open(batch).objective, self.threat.eight_bit)
-                totals['images'] += step.images
-                totals['patches'] += step.patches
-                totals['left_alone'] += step.left_alone
-                totals['skipped'] += step.skipped
-                if step.images:
-                    rate = {'fit/success': step.broken / step.right} if step.right else {}
-                    self.runner.visualizer.add_scalars(
-                        {'fit/loss': step.loss, **rate}, step=epoch * len(self.train) + number)
-            advance(len(batch['inputs']) + len(unreadable))
+        for number, objective in enumerate(self._objectives(epoch)):
+            step = self.learner.step(objective, self.threat.eight_bit)
+            totals['images'] += step.images
+            totals['patches'] += step.patches
+            totals['left_alone'] += step.left_alone
+            totals['skipped'] += step.skipped
+            if step.images:
+                rate = {'fit/success': step.broken / step.right} if step.right else {}
+                self.runner.visualizer.add_scalars(
+                    {'fit/loss': step.loss, **rate}, step=epoch * len(self.train) + number)
+            advance(len(objective.images))
         if not totals['images']:
             raise InputError(self._nothing(totals['left_alone']))
         if totals['skipped']:
@@ -230,6 +233,32 @@ class FitLoop(TestLoop):
                        f'{totals["patches"]} patches in each epoch; {totals["left_alone"]} {what} '
                        'are too small for one, or have no room, and are left alone')
         self.counts = totals
+
+    def _objectives(self, epoch: int) -> Iterator[Objective]:
+        """The batches of the training split, opened for the goal, in the order of an epoch.
+
+        A small split is read and looked at once and stays in memory; its batches keep their images.
+        """
+        if self.kept is None:
+            self.train.sampler.set_epoch(0)
+            opened = self._opened()
+            first = next(opened, None)
+            if first is None:
+                return
+            fits = first.images[0].numel() * len(self.train.dataset) <= KEPT
+            self.kept = [first, *opened] if fits else []
+        if self.kept:
+            order = torch.randperm(len(self.kept), generator=generator_of(self.threat.seed, 'order', epoch))
+            yield from (self.kept[number] for number in order.tolist())
+        else:
+            self.train.sampler.set_epoch(epoch)
+            yield from self._opened()
+
+    def _opened(self) -> Iterator[Objective]:
+        for batch in self.train:
+            batch.pop('unreadable', None)
+            if len(batch['inputs']):
+                yield self.teacher.open(batch).objective
 
     def _nothing(self, left_alone: int) -> str:
         classes = getattr(self.teacher.goal, 'classes', None) or self.recipe.placement.classes

@@ -50,7 +50,7 @@ def hallucinated(truth: Found, found: Found, ignored: Found, score_thr: float = 
 def _covers(truth: Found, found: Found, iou_thr: float) -> np.ndarray:
     """(G, N) bool, which box covers which object."""
     overlap = iou(_boxes(truth), _boxes(found))[0].numpy()
-    return (overlap >= iou_thr) & (truth.labels[:, None] == found.labels)
+    return np.logical_and(overlap >= iou_thr, np.equal.outer(truth.labels, found.labels))
 
 
 def _boxes(found: Found) -> torch.Tensor:

@@ -118,6 +118,7 @@ class Restricted:
     clean: Verdict
     eligible: Tensor
     defined: Tensor
+    surroundings: Surroundings | None
 
     def __init__(self, objective: 'MeteredObjective | Restricted', rows: Tensor):
         self.objective, self.rows = objective, rows

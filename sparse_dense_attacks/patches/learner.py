@@ -158,7 +158,8 @@ class Learner:
 
     def __init__(self, recipe: Recipe, seed: int = 0, device: torch.device | str = 'cpu'):
         self.recipe, self.seed, self.epoch = recipe, seed, 0
-        self.shape = self.recipe.shape.pattern.to(device)
+        outline: Any = recipe.shape  # the recipe has seen to it that there is one
+        self.shape = outline.pattern.to(device)
         h, w = self.shape.shape
         if recipe.start == 'grey':
             start = torch.full((3, h, w), 128 / 255)
@@ -219,14 +220,15 @@ class Learner:
         left = int((places.left_alone * objective.defined).sum())
         if not len(rows):
             return Step(0, left_alone=left)
-        part = Places(*(None if one is None else one[rows] for one in vars(places).values()))
+        part = places[rows]
         judge = EightBit(objective) if eight_bit else objective
         for group in self.optimizer.param_groups:
             group['lr'] = self.recipe.lr * (1 + cos(pi * self.epoch / self.recipe.epochs)) / 2
         move = self._colours if self.logits is None else self._pixels
         loss, success = move(judge, objective, rows, part)
         right = judge.eligible[rows]
-        finite = bool(loss.isfinite().all()) and bool(self.pattern.grad.isfinite().all())
+        slope: Any = self.pattern.grad
+        finite = bool(loss.isfinite().all()) and bool(slope.isfinite().all())
         if finite:
             self.optimizer.step()
             with torch.no_grad():

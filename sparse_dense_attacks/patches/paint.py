@@ -60,13 +60,13 @@ def paint(images: Tensor, region: Tensor, pattern: Tensor, mask: Tensor, places:
     down = rows[:, :, None] + 0.5 - places.centre[b, p, 0][:, None, None]
     across = columns[:, None] + 0.5 - places.centre[b, p, 1][:, None, None]
     v, u = _on_pattern(down, across, size, looks.angle[b, p], looks.tilt[b, p])
-    inside = (u.abs() < 1) & (v.abs() < 1)
+    inside = (u >= -1) & (u < 1) & (v >= -1) & (v < 1)
     if places.border is not None:
         edge = torch.minimum((1 - v.abs()) * size[:, :1, None], (1 - u.abs()) * size[:, 1:, None]) / 2
         inside = inside & (edge < places.border[b, p, None, None])
 
     # which pixels: in the image, in the region, and of overlapping patches the last one's
-    grid = torch.stack([u, v], -1)
+    grid = torch.stack([u, v], -1).to(pattern.dtype)
     shape = mask.to(pattern.dtype).expand(len(b), 1, *mask.shape)
     inside = inside & (F.grid_sample(shape, grid, 'nearest', align_corners=False)[:, 0] > 0.5)
     inside = inside & ((rows >= 0) & (rows < height))[:, :, None]
@@ -97,8 +97,9 @@ def _windows(centre: Tensor, size: Tensor, angle: Tensor, tilt: Tensor) -> tuple
     reach = torch.stack([half[:, 0] * cos + half[:, 1] * sin, half[:, 0] * sin + half[:, 1] * cos], 1)
     first = (centre - reach).floor().long()
     count = ((centre + reach).ceil().long() - first).amax(0).tolist()  # waits for the device, once
-    return tuple(first[:, axis, None] + torch.arange(count[axis], device=centre.device)
-                 for axis in (0, 1))
+    rows, columns = (first[:, axis, None] + torch.arange(count[axis], device=centre.device)
+                     for axis in (0, 1))
+    return rows, columns
 
 
 def _on_pattern(down: Tensor, across: Tensor, size: Tensor, angle: Tensor,

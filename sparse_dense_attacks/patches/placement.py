@@ -34,6 +34,11 @@ class Places:
     left_alone: Tensor
     border: Tensor | None = None
 
+    def __getitem__(self, rows: Tensor) -> 'Places':
+        border = None if self.border is None else self.border[rows]
+        return Places(self.centre[rows], self.size[rows], self.valid[rows], self.left_alone[rows],
+                      border)
+
     def scaled(self, factor: float) -> 'Places':
         """Around the same centres, so many times as high and wide."""
         return Places(self.centre, self.size * factor, self.valid, self.left_alone, self.border)
