@@ -33,7 +33,7 @@ def size_of(boxes: np.ndarray) -> np.ndarray:
 
 def detected(truth: Found, found: Found, score_thr: float = 0.3, iou_thr: float = 0.5) -> np.ndarray:
     """(G,) bool, objects that a box of their class covers and scores ``score_thr`` or more."""
-    return _covers(truth, found.above(score_thr), iou_thr).any(1)
+    return _covers(truth, found.above(score_thr), iou_thr).max(1, initial=False)
 
 
 def hallucinated(truth: Found, found: Found, ignored: Found, score_thr: float = 0.3,
@@ -50,7 +50,7 @@ def hallucinated(truth: Found, found: Found, ignored: Found, score_thr: float = 
 def _covers(truth: Found, found: Found, iou_thr: float) -> np.ndarray:
     """(G, N) bool, which box covers which object."""
     overlap = iou(_boxes(truth), _boxes(found))[0].numpy()
-    return np.logical_and(overlap >= iou_thr, np.equal.outer(truth.labels, found.labels))
+    return np.where(truth.labels[:, None] == found.labels, overlap >= iou_thr, False)
 
 
 def _boxes(found: Found) -> torch.Tensor:
