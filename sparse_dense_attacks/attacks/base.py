@@ -45,6 +45,11 @@ class Attack:
         """Classes of the objects whose boxes the attack asks about; empty for all, None for none."""
         return None
 
+    @property
+    def learned_on(self) -> str | None:
+        """Digest of the weights of the model it was learned on; None where nothing was learned before."""
+        return None
+
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         """Adversarial images (B, C, H, W) for ``objective.images``.
 

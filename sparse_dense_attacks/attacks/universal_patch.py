@@ -107,6 +107,10 @@ class UniversalPatch(Attack):
             return None
         return () if self.where.classes is None else self.where.classes
 
+    @property
+    def learned_on(self) -> str | None:
+        return self.learned.story.get('weights')
+
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         images, region = objective.images, objective.region
         draws = rng.numbers([2] * len(images), torch.arange(len(images)))

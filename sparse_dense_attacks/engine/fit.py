@@ -39,7 +39,8 @@ from .warn import warn
 __all__ = ['FitLoop', 'Judging']
 
 CHECKPOINT = 'fit.pth'
-WRITTEN = (CHECKPOINT, 'patch.json', 'patch.png', 'judging.json', 'judging.md', 'curves.png')
+WRITTEN = (CHECKPOINT, 'patch.json', 'patch.png', 'judging.json', 'judging.md', 'curves.png',
+           'pictures')
 KEPT = 2 ** 28  # channel values of images (1 GiB) that stay in memory from one epoch to the next
 CURVES = ('scale', 'rotation', 'brightness', 'gap')
 SHOWN = ('AP_50', 'AP_50_model', 'hidden_all', 'hidden_small', 'hidden_medium', 'hidden_large',
@@ -284,7 +285,8 @@ class FitLoop(TestLoop):
     def _judge(self, artefact: Artefact) -> dict[str, dict[str, Any]]:
         versions = self.judging.versions(artefact)
         scored = [name for name in versions if name.split()[0] not in CURVES]
-        found = judge_versions(self, self.evaluator_config, self.attacker, versions, scored)
+        found = judge_versions(self, self.evaluator_config, self.attacker, versions, scored,
+                               self.folder / 'pictures')
         (self.folder / 'judging.json').write_text(json.dumps(found, indent=2) + '\n')
         head, rows = _table(found)
         (self.folder / 'judging.md').write_text(markdown_table(head, rows))

@@ -5,11 +5,13 @@ import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.runner import TestLoop
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -18,14 +20,17 @@ from ..attacks import UniversalPatch
 from ..checks import class_index
 from ..evaluation import SIZES, Found, change, detected, hallucinated, of_classes, size_of
 from ..evaluation.transfer import Answer
+from ..results.record import file_name
 from ..victims.base import sample_key
 from .attacker import Attacker
+from .pictures import to_picture
 from .scores import Scores, apart
 from .transfer import plain
 from .warn import warn
 
 __all__ = ['Version', 'average_precisions', 'judge_versions', 'truth_of']
 
+DRAWN = 8  # images of which there are pictures
 SCORE = 0.3  # least score of a detection that counts, as in goals
 NONE = Found(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
 
@@ -53,7 +58,7 @@ class Version:
 
 def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
                    versions: Mapping[str, UniversalPatch],
-                   scored: Sequence[str]) -> dict[str, dict[str, Any]]:
+                   scored: Sequence[str], pictures: Path) -> dict[str, dict[str, Any]]:
     """Show every version of the loop's images to its model.
 
     Args:
@@ -62,6 +67,7 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
         attacker: with victim, goal and threat model.
         versions: what is put into the images, by name; the clean images come first of themselves.
         scored: names of versions that the evaluator looks at; the clean images are among them.
+        pictures: folder for the first images in the version 'learned'.
 
     Returns:
         For 'clean' and every version its numbers by name: the metrics of the evaluator; ``success``,
@@ -88,7 +94,10 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
         for batch in loop.dataloader:
             unreadable = batch.pop('unreadable', ())
             if len(batch['inputs']):
-                truths += _look(runner.model, batch, attackers, evaluators, seen, classes)
+                room = DRAWN - len(truths)
+                found, drawn = _look(runner.model, batch, attackers, evaluators, seen, classes)
+                truths += found
+                _draw(pictures, drawn, attacker.channels, room)
                 keys |= {sample_key(sample) for sample in batch['data_samples']}
             advance(len(batch['inputs']) + len(unreadable))
     metrics, failed = scores.evaluate(dataset, keys)
@@ -104,8 +113,13 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
 
 @torch.no_grad()
 def _look(model, batch: dict, attackers: Mapping[str, Attacker], evaluators: Mapping,
-          seen: Mapping[str, Version], classes: Sequence[int] | None) -> list[tuple[Found, Found]]:
-    """Show one batch in all its versions; returns what is right about its images."""
+          seen: Mapping[str, Version], classes: Sequence[int] | None) -> tuple[
+              list[tuple[Found, Found]], dict[str, torch.Tensor]]:
+    """Show one batch in all its versions.
+
+    Returns:
+        What is right about its images, and those with what was learned, by their keys.
+    """
     samples = copy.deepcopy(batch['data_samples'])
     outputs = model.test_step(dict(batch, data_samples=samples))
     evaluators['clean'].process(data_samples=outputs, data_batch=batch)
@@ -115,8 +129,11 @@ def _look(model, batch: dict, attackers: Mapping[str, Attacker], evaluators: Map
     truths = [truth_of(sample, follow) for sample in batch['data_samples']]
     truths = [(of_classes(one, classes), ignored) for one, ignored in truths]
     _keep(seen['clean'], clean, clean, truths, classes)
+    drawn: dict[str, torch.Tensor] = {}
     for name, attacker in attackers.items():
         done = attacker.perturb(batch)
+        if name == 'learned':
+            drawn = dict(zip(done.keys, done.pictures, strict=True))
         said = model.test_step(done.batch)
         if name in evaluators:
             evaluators[name].process(data_samples=said, data_batch=done.batch)
@@ -126,7 +143,14 @@ def _look(model, batch: dict, attackers: Mapping[str, Attacker], evaluators: Map
         version.success += done.result.success[counts].tolist()
         version.patches += sum(one['patches'] for one in done.measures)
         version.left_alone += sum(one['left_alone'] for one in done.measures)
-    return truths
+    return truths, drawn
+
+
+def _draw(folder: Path, drawn: Mapping[str, torch.Tensor], channels: str | None, most: int) -> None:
+    for key, image in list(drawn.items())[:max(most, 0)]:
+        path = folder / f'{file_name(key)}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(to_picture(image, channels or 'bgr')).save(path)
 
 
 def _keep(version: Version, answers: Sequence[Answer], clean: Sequence[Answer],

@@ -93,6 +93,10 @@ class AttackLoop(TestLoop):
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         self.channels = channels_of(runner, dataset, self.attacker.files)
         runner.register_hook(ClassNamesHook(dataset))
+        learned_on, weights = self.attacker.attack.learned_on, self.run_info['identity'].get('weights')
+        if learned_on and weights and learned_on != weights:
+            warn(f'what {type(self.attacker.attack).__name__} applies was learned on other weights '
+                 f'({learned_on}) than these ({weights}): what is measured is how it transfers')
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch for hooks that draw it: images on the grid of the threat model, before and

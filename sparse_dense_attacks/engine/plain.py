@@ -15,6 +15,7 @@ from ..objectives.on_files import OnFiles
 from ..types import AttackResult
 from ..victims import TorchClassifier, TorchSegmenter
 from ..victims.base import Geometry, Victim
+from ..victims.surroundings import surrounded
 from .attacker import Attacker, Task
 
 __all__ = ['PlainMember', 'device_of', 'load_pixels', 'logits_of', 'plain_victim', 'tensor_of',
@@ -134,7 +135,8 @@ class PlainMember:
         scene = scene.restricted(threat.where(scene))
         inner = self.attacker.goal.objective(scene)
         maps = [ChannelsTurned(size)] * len(paths)
-        return None, Task(OnFiles(inner, scene.images.flip(1), scene.region, maps), inner, None)
+        outer = OnFiles(inner, scene.images.flip(1), scene.region, maps)
+        return None, Task(surrounded(outer, self.attacker.attack, scene, 'bgr'), inner, None)
 
     def judged(self, batch: Any, task: Task,
                result: AttackResult) -> tuple[AttackResult, Sequence[Tensor]]:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs/patches'
 QUICK = ['fit_dataloader.num_workers=0', 'test_dataloader.num_workers=0', 'fit_dataloader.dataset.indices=[0,1,2,3]',
          'test_dataloader.dataset.indices=[4,5]', 'fit.epochs=2', 'fit_dataloader.batch_size=2']
-CURVES = "judge.curves={'scale': [1.0], 'gap': [0.1]}"
+CURVES = ['judge._delete_=True', 'judge.curves.scale=[1.0]', 'judge.curves.gap=[0.1]']
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +36,9 @@ def _from_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def arguments(work_dir, *extra, config='demo_faster_rcnn', options=()):
+def arguments(work_dir, *extra, config='demo_faster_rcnn', judge=CURVES, options=()):
     return [str(CONFIGS / f'{config}.py'), '--work-dir', str(work_dir), '--device', 'cpu', *extra,
-            '--cfg-options', *QUICK, CURVES, *options]
+            '--cfg-options', *QUICK, *judge, *options]
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +61,7 @@ def test_a_fit_writes_all_its_files(finished):
     assert len(artefact.pattern.unique()) > 100, 'something was learned'
     assert set(found) == {'clean', 'learned', 'grey', 'noise', 'scale 1.0 learned', 'scale 1.0 grey', 'gap 0.1 learned',
                           'gap 0.1 grey'}
-    assert json.loads((work_dir / 'judging.json').read_text()) == found
+    assert json.loads((work_dir / 'judging.json').read_text()) == found and len(list((work_dir / 'pictures').iterdir())) == 2
     assert 'coco/bbox_mAP_50' in (work_dir / 'judging.md').read_text() and (work_dir / 'curves.png').is_file()
     scalars = [json.loads(line) for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     losses = [one['fit/loss'] for one in scalars if 'fit/loss' in one]
@@ -111,9 +111,9 @@ def test_the_model_is_as_it_was_and_the_images_too(tmp_path):
 
 @pytest.mark.parametrize('grid', ['input', 'original'])
 def test_the_artefact_goes_through_the_loop_of_every_attack(finished, tmp_path, grid):
-    attack = f"attack={{'_delete_': True, 'type': 'UniversalPatch', 'artefact': '{finished[0] / 'patch.json'}'}}"
+    attack = ['attack._delete_=True', 'attack.type=UniversalPatch', f'attack.artefact={finished[0] / "patch.json"}']
     result = attack_from_command_line([
-        str(ROOT / 'configs/spgd_faster_rcnn.py'), '--work-dir', str(tmp_path), '--device', 'cpu', '--cfg-options', attack,
+        str(ROOT / 'configs/spgd_faster_rcnn.py'), '--work-dir', str(tmp_path), '--device', 'cpu', '--cfg-options', *attack,
         'test_dataloader.num_workers=0', 'test_dataloader.dataset.indices=[4,5]', f'threat.grid={grid}'])
     assert result['adv/coco/bbox_mAP_50'] == pytest.approx(finished[1]['learned']['coco/bbox_mAP_50'], abs=1e-6)
     assert result['attack/patches'] == finished[1]['learned']['patches']
@@ -138,11 +138,11 @@ def test_bad_input_is_one_line(finished, tmp_path, capfd):
     def said(*options, **more):
         return refused(arguments(tmp_path / 'bad', options=options, **more), capfd)
     assert 'in the training split and in the test set' in said('test_dataloader.dataset.indices=[3,5]')
-    assert "no class 'dog'" in said("goal={'type': 'Vanish', 'classes': ['dog']}")
+    assert "no class 'dog'" in said('goal.classes=[dog]')
     assert 'fits nowhere' in said('fit.placement.smallest=500')
     assert "fit has no field 'epoch': did you mean 'epochs'" in said('fit.epoch=3')
-    assert 'no curve' in said("judge.curves={'sise': [1]}")
-    assert 'expected the patch.json' in said("judge.foreign=['none.json']")
+    assert 'no curve' in said(judge=['judge.curves.sise=[1]'])
+    assert 'expected the patch.json' in said('judge.foreign=[none.json]')
     assert 'nothing to resume' in refused(arguments(tmp_path / 'bad', '--resume'), capfd)
 
 
@@ -169,7 +169,7 @@ def test_a_split_without_the_class_is_refused(tmp_path, capfd):
     if absent is None:  # all six in four scenes: then of one scene
         one = dataset.get_data_info(0)['instances']
         absent = next(name for number, name in enumerate(names) if number not in {o['bbox_label'] for o in one})
-    goal = f"goal={{'type': 'Vanish', 'classes': ['{absent}']}}"
+    goal = f'goal.classes=[{absent}]'
     line = refused(arguments(tmp_path / 'bad', options=[goal, 'fit_dataloader.dataset.indices=[0]']), capfd)
     assert f'of class {absent}' in line
 
@@ -177,8 +177,7 @@ def test_a_split_without_the_class_is_refused(tmp_path, capfd):
 @pytest.mark.parametrize('config', ['demo_semantic_fpn_pixels', 'demo_resnet18_pixels', 'demo_semantic_fpn_frame'])
 def test_other_tasks_and_kinds(config, tmp_path):
     pytest.importorskip('mmpretrain' if 'resnet' in config else 'mmseg', exc_type=ImportError)
-    args = [one for one in arguments(tmp_path, config=config) if one != CURVES]
-    found = fit_from_command_line(args)
+    found = fit_from_command_line(arguments(tmp_path, config=config, judge=()))
     contents = {'clean', 'learned', 'grey', 'noise'} | ({'random places'} if 'pixels' in config else set())
     assert set(found) == contents and found['learned']['changed'] > 0 and found['learned']['patches'] == 2
     artefact = Artefact.load(tmp_path / 'patch.json')
