@@ -20,6 +20,7 @@ from .types import AttackResult
 from .victims import TorchClassifier, TorchSegmenter, library_of, plain_victim, unwrapped, wrap
 from .victims.base import Scene, Victim
 from .victims.context import gradients
+from .victims.surroundings import surrounded
 
 __all__ = ['attack']
 
@@ -99,7 +100,10 @@ def attack(model, images, labels=None, attack: Attack | Config = 'sigma_zero', *
     _check(victim, images, given)
 
     def run(scene: Scene, first: bool) -> AttackResult:
-        objective = expected(goal.objective(scene.restricted(threat.where(scene))), victim.draws)
+        scene = scene.restricted(threat.where(scene))
+        objective = expected(goal.objective(scene), victim.draws)
+        # plain tensors are RGB unless the attack says otherwise
+        objective = surrounded(objective, attack, scene, 'rgb' if victim.takes else None)
         known = victim.defence is not None and victim.defence.random
         if first and threat.rechecks == 1 and not known:
             warn_if_random(objective)

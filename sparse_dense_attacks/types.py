@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ['AttackResult', 'Boxes', 'Judgement', 'Verdict']
+__all__ = ['AttackResult', 'Boxes', 'Judgement', 'Surroundings', 'Verdict']
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,22 @@ class Boxes:
     def __getitem__(self, rows: Tensor) -> 'Boxes':
         below = None if self.below is None else self.below[rows]
         return Boxes(self.boxes[rows], self.labels[rows], self.scores[rows], below)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What attacks that put pictures into images have to know of these, beside their pixels.
+
+    Attributes:
+        boxes: (B, N, 4) float, ``x1 y1 x2 y2`` in pixels of the attacked images, of the objects that
+            the attack asked about; NaN at padding. None where it asked about none.
+        channels: their order in the images, 'rgb' or 'bgr'; None if nobody knows.
+    """
+    boxes: Tensor | None = None
+    channels: str | None = None
+
+    def __getitem__(self, rows: Tensor) -> 'Surroundings':
+        return Surroundings(None if self.boxes is None else self.boxes[rows], self.channels)
 
 
 @dataclass(frozen=True)

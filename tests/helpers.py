@@ -56,7 +56,8 @@ SPECIAL = {  # what makes the others small, and structured attacks comparable
     'SparseAutoAttack': dict(queries=6),
     'StructuredSparsePGD': dict(kernel='pixel'),
 }
-EVERY_ATTACK = [(name, SPECIAL.get(name, {})) for name in ATTACKS]
+# UniversalPatch does not look at what it is given, but needs to be told of its surroundings
+EVERY_ATTACK = [(name, SPECIAL.get(name, {})) for name in ATTACKS if name != 'UniversalPatch']
 EVERY_ATTACK += [('SparsePGD', dict(gradient=g)) for g in ('unprojected', 'ensemble')]
 DETERMINISTIC = ('ASLO', 'GSE', 'ScreenedCorners', 'SigmaZero')
 BUDGET_ATTACKS = [(name, options) for name, options in EVERY_ATTACK if issubclass(ATTACKS.get(name), BudgetAttack)]

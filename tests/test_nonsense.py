@@ -3,6 +3,7 @@ import dataclasses
 import inspect
 
 import pytest
+import torch
 from torch import nn
 
 from sparse_dense_attacks import (
@@ -10,11 +11,14 @@ from sparse_dense_attacks import (
     DEFENCES,
     GOALS,
     KERNELS,
+    PLACEMENTS,
     VICTIMS,
+    Artefact,
     InputError,
     ThreatModel,
     attack,
 )
+from sparse_dense_attacks.patches import Fixed, Recipe, Transforms
 from sparse_dense_attacks.victims.where import Where
 from tests.helpers import Net, pictures
 
@@ -32,10 +36,13 @@ ACCEPTED = {
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
     'use_masks': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
+    'rotation': ANY_SIGN, 'brightness': ANY_SIGN, 'raised': ANY_SIGN, 'transforms': {'empty'},
     'random': {'true'},
     'layer': {'word'},  # which layers there are is known to the model
 }
-NEEDED = {'TargetedPixels': dict(erase=1), 'Custom': dict(function='len'), 'Picture': {}, 'ForeignAttack': dict(function='len'),
+PATCH = Artefact(pictures(1, 3, 2, 2)[0], torch.ones(2, 2) > 0, Fixed())
+NEEDED = {'UniversalPatch': dict(artefact=PATCH), 'Custom': dict(function='len'),
+          'TargetedPixels': dict(erase=1), 'Picture': {}, 'ForeignAttack': dict(function='len'),
           'ASLO': {}, 'TorchClassifier': dict(model=nn.Identity()),
           'TorchSegmenter': dict(model=nn.Identity()),
           'TorchDetector': dict(model=nn.Identity(), decode=len)}
@@ -43,9 +50,9 @@ CALLED = {'base': 'attack', 'attack': 'attack', 'place': 'where', 'threat': 'thr
 
 
 def registered():
-    found = [cls for registry in (ATTACKS, GOALS, KERNELS, VICTIMS, DEFENCES)
+    found = [cls for registry in (ATTACKS, GOALS, KERNELS, PLACEMENTS, VICTIMS, DEFENCES)
              for cls in (registry.get(name) for name in registry)]
-    return [*found, ThreatModel, Where]
+    return [*found, ThreatModel, Where, Recipe, Transforms]
 
 
 def library_classes():
@@ -148,4 +155,4 @@ def test_no_argument_of_attack_takes_nonsense(name, value):
 
 def test_every_kind_of_object_is_asked():
     rooms = {cls.__module__.split('.')[1] for cls, _ in CASES}
-    assert rooms == {'attacks', 'objectives', 'groups', 'victims', 'defences', 'threat_model'}
+    assert rooms == {'attacks', 'objectives', 'groups', 'patches', 'victims', 'defences', 'threat_model'}

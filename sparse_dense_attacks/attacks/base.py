@@ -3,7 +3,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -33,7 +33,22 @@ class Attack:
     A core gets an :class:`~sparse_dense_attacks.objectives.base.Objective` and returns adversarial images. What it returns is
     never trusted: the call clamps it into the box and the region, asks the victim again about the float and the 8-bit image, and
     counts.
+
+    Attributes:
+        needs_surroundings: whether objectives have to tell what surrounds their images: the order
+            of channels, and the boxes of the objects that :attr:`placed_at` asks about.
     """
+    needs_surroundings: ClassVar[bool] = False
+
+    @property
+    def placed_at(self) -> Sequence[str | int] | None:
+        """Classes of the objects whose boxes the attack asks about; empty for all, None for none."""
+        return None
+
+    @property
+    def learned_on(self) -> str | None:
+        """Digest of the weights of the model it was learned on; None where nothing was learned before."""
+        return None
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         """Adversarial images (B, C, H, W) for ``objective.images``.
@@ -65,6 +80,10 @@ class Attack:
     def too_small(self, objective: AnyObjective) -> Tensor:
         """(B,) bool, images in which the budget asks for more than may change; none by default."""
         return torch.zeros(len(objective.images), dtype=torch.bool, device=objective.images.device)
+
+    def measures(self, objective: AnyObjective) -> list[dict]:
+        """Further numbers about each image for its record; none by default."""
+        return [{} for _ in objective.keys]
 
     def within(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         """Images (B, C, H, W) cut down to the budget where they exceed it; as they are by default."""

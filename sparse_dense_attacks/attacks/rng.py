@@ -1,12 +1,13 @@
 """Random draws that depend on (seed, sample key) and on nothing else."""
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ['ImageRNG', 'generator_of']
+from ..ops import generator_of
+
+__all__ = ['ImageRNG']
 
 
 class ImageRNG:
@@ -61,14 +62,6 @@ class ImageRNG:
             height, width = self.sizes[r]
             field[:, :height, :width] = draw(channels, height, width, generator=self.generators[r])
         return out.to(self.device)
-
-
-def generator_of(seed: int, key) -> torch.Generator:
-    """A generator on the CPU whose draws depend on (seed, key) and on nothing else."""
-    name = f'{seed}\0{key}'.encode(errors='surrogateescape')  # of a file it may be no UTF-8
-    digest = hashlib.blake2b(name, digest_size=8).digest()
-    seed = int.from_bytes(digest, 'little') >> 1  # manual_seed takes 63 bits
-    return torch.Generator().manual_seed(seed)
 
 
 def _extent(used: Tensor) -> int:

@@ -6,9 +6,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ..attacks.rng import generator_of
 from ..checks import check_choice
-from ..ops import to_8bit
+from ..ops import generator_of, to_8bit
 
 __all__ = ['Defence', 'Shield', 'defend_batch', 'straight']
 

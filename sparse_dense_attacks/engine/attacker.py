@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..attacks import Attack
 from ..attacks.base import judge, warn_if_random
-from ..checks import check_config, check_task, files_for, shown
+from ..checks import check_config, check_task, check_value, files_for, shown
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
 from ..objectives.expected import expected
@@ -22,13 +22,14 @@ from ..victims import wrap
 from ..victims.base import Scene, Victim, sample_key
 from ..victims.context import gradients
 from ..victims.geometry import trace_content
+from ..victims.surroundings import surrounded
 from .data import victim_options
 from .files import FileGrid, Opened
 from .measures import Measures
 from .pictures import channel_order, preprocessing
 from .truth import check_truth
 
-__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'with_inputs']
+__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'channels_of', 'with_inputs']
 
 # Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
 DISAGREES = 'geometry_disagrees'
@@ -103,6 +104,8 @@ class Attacker:
         files: the way from image files to network inputs, where those are attacked.
         measures: what to measure of every image, see :mod:`.measures`; also left in the samples'
             meta data, as ``attack_measures``.
+        channels: the order of the channels of what is attacked, 'rgb' or 'bgr', for attacks that
+            ask; None if unknown.
 
     Raises:
         InputError: the goal is one of another task; the original grid without ``files``.
@@ -113,6 +116,7 @@ class Attacker:
     threat: ThreatModel = ThreatModel()
     files: FileGrid | None = field(default=None, repr=False, compare=False)
     measures: Measures = field(default_factory=Measures, repr=False, compare=False)
+    channels: str | None = None
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
@@ -129,7 +133,7 @@ class Attacker:
     @classmethod
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
                  threat: ThreatModel | dict | None = None, files: FileGrid | None = None,
-                 measures: Sequence = (), **options) -> 'Attacker':
+                 measures: Sequence = (), channels: str | None = None, **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
@@ -137,7 +141,7 @@ class Attacker:
             **options: arguments of the victim class.
         """
         return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files,
-                   Measures(measures))
+                   Measures(measures), channels)
 
     def perturb(self, data_batch: dict, region: Tensor | None = None) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -231,11 +235,13 @@ class Attacker:
         Args:
             sizes: of the images without padding.
         """
+        measures = self.attack.measures(task.objective)
         if not self.threat.limited:
-            return result, [{}] * len(sizes)
+            return result, measures
         said = self.threat.extent(to_8bit(task.objective.images), to_8bit(result.images), sizes)
-        measures = [dict(components=pieces, area=area, within_limits=allowed) for
-                    pieces, area, allowed in zip(*(one.tolist() for one in said), strict=True)]
+        extents = zip(*(one.tolist() for one in said), strict=True)
+        measures = [dict(components=pieces, area=area, within_limits=allowed, **known)
+                    for (pieces, area, allowed), known in zip(extents, measures, strict=True)]
         return replace(result, success=result.success & said.allowed,
                        success_float=result.success_float & said.allowed), measures
 
@@ -244,14 +250,15 @@ class Attacker:
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
             part = scene.restricted(self.threat.where(scene)).restricted(region)
-            objective = self.goal.objective(part)
-            return Task(expected(objective, self.victim.draws), objective, None, scene)
+            inner = self.goal.objective(part)
+            outer = expected(inner, self.victim.draws)
+            return Task(surrounded(outer, self.attack, part, self.channels), inner, None, scene)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
         inner = self.goal.objective(scene)
-        objective = OnFiles(inner, opened.images, places.region, opened.maps, opened.shield)
-        draws = max(self.victim.draws, opened.draws)
-        return Task(expected(objective, draws), inner, opened, scene)
+        on_files = OnFiles(inner, opened.images, places.region, opened.maps, opened.shield)
+        outer = expected(on_files, max(self.victim.draws, opened.draws))
+        return Task(surrounded(outer, self.attack, places, 'bgr'), inner, opened, scene)
 
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
@@ -307,7 +314,13 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
     if options.get('defence') is not None:
         options.setdefault('channel_order', channel_order(dataset, preprocessing(runner.cfg)))
     files = FileGrid.of_dataset(dataset) if threat.grid == 'original' else None
-    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, **options)
+    check_value('attack', attack)
+    attack = ATTACKS.build(attack)
+    channels = None
+    if attack.needs_surroundings:
+        channels = channels_of(runner, dataset, files)
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, channels,
+                                 **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: '
@@ -315,6 +328,19 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
     _check_files(attacker, dataset)
     check_truth(dataset)
     return attacker
+
+
+def channels_of(runner, dataset, files: FileGrid | None) -> str:
+    """The order of the channels of what is attacked, 'rgb' or 'bgr'.
+
+    Raises:
+        InputError: as :func:`.pictures.channel_order`.
+    """
+    if files is not None:
+        return 'bgr'  # mmcv loads files so, whatever comes after
+    cfg = runner.cfg
+    given = cfg.get('data_preprocessor') or {}, cfg.model.get('data_preprocessor') or {}
+    return channel_order(dataset, {**given[0], **given[1]})
 
 
 def _check_files(attacker: Attacker, dataset) -> None:

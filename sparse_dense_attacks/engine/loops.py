@@ -23,13 +23,13 @@ from ..evaluation.measures import BEFORE_AND_AFTER, measure_intervals
 from ..results import Record, ResultStore, Run
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
-from .attacker import DISAGREES, Perturbed, attacker_for
+from .attacker import DISAGREES, Perturbed, attacker_for, channels_of
 from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
 from .outcomes import outcome
-from .pictures import channel_order, from_picture, preprocessing, to_picture
+from .pictures import from_picture, to_picture
 from .scores import Scores, apart
 from .truth import check_files, check_metrics
 from .warn import warn
@@ -101,10 +101,12 @@ class AttackLoop(TestLoop):
         if threat.grid == 'original':
             check_exportable(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
-        # mmcv loads files as BGR, whatever comes after
-        self.channels = ('bgr' if self.attacker.files
-                         else channel_order(dataset, preprocessing(runner.cfg)))
+        self.channels = channels_of(runner, dataset, self.attacker.files)
         runner.register_hook(ClassNamesHook(dataset))
+        learned_on, weights = self.attacker.attack.learned_on, self.run_info['identity'].get('weights')
+        if learned_on and weights and learned_on != weights:
+            warn(f'what {type(self.attacker.attack).__name__} applies was learned on other weights '
+                 f'({learned_on}) than these ({weights}): what is measured is how it transfers')
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch for hooks that draw it: images on the grid of the threat model, before and
@@ -531,6 +533,9 @@ def summarize(records: list[Record]) -> dict:
     limited = [r.measures['within_limits'] for r in attacked if 'within_limits' in r.measures]
     if limited:
         metrics['attack/images_beyond_limits'] = sum(not one for one in limited)
+    for name in ('patches', 'left_alone'):  # objects without one
+        if counts := [r.measures[name] for r in attacked if name in r.measures]:
+            metrics[f'attack/{name}'] = sum(counts)
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)

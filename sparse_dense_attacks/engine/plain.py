@@ -18,6 +18,7 @@ from ..types import AttackResult
 from ..victims import TorchDetector, plain_victim
 from ..victims.base import Geometry, Victim
 from ..victims.outputs import logits_in, says_boxes
+from ..victims.surroundings import surrounded
 from ..victims.torch_detector import of_torchvision
 from .attacker import Attacker, Task
 
@@ -166,8 +167,9 @@ class PlainMember:
         scene = scene.restricted(threat.where(scene))
         inner = self.attacker.goal.objective(scene)
         maps = [ChannelsTurned(size)] * len(paths)
-        objective = OnFiles(inner, scene.images.flip(1), scene.region, maps)
-        return None, Task(expected(objective, victim.draws), inner, None, scene)
+        on_files = OnFiles(inner, scene.images.flip(1), scene.region, maps)
+        outer = expected(on_files, victim.draws)
+        return None, Task(surrounded(outer, self.attacker.attack, scene, 'bgr'), inner, None, scene)
 
     def judged(self, batch: Any, task: Task,
                result: AttackResult) -> tuple[AttackResult, Sequence[Tensor]]:

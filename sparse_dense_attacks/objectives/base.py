@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..ops import to_8bit
-from ..types import Verdict
+from ..types import Surroundings, Verdict
 
-__all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted']
+__all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'Surrounded']
 
 
 class Objective(Protocol):
@@ -29,6 +29,8 @@ class Objective(Protocol):
         parts: (B,) int64, how many parts of the image (objects, pixels of a label map) the goal is
             about; None for goals without parts, the default.
         passes: how many forwards a look at a candidate is.
+        surroundings: what attacks that put pictures into the images have to know of these; None
+            where nobody asked, the default.
     """
     images: Tensor
     region: Tensor
@@ -38,6 +40,7 @@ class Objective(Protocol):
     defined: Tensor
     parts: Tensor | None = None
     passes: int = 1
+    surroundings: Surroundings | None = None
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         """Judge candidates ``x`` (b, C, H, W) of the images ``rows``.
@@ -55,6 +58,23 @@ class Objective(Protocol):
         return x.new_full((len(x),), torch.nan, dtype=torch.float64)
 
 
+class Surrounded(Objective):
+    """An objective that also tells what surrounds its images."""
+
+    def __init__(self, objective: Objective, surroundings: Surroundings):
+        self.objective, self.surroundings = objective, surroundings
+        self.images, self.region, self.keys = objective.images, objective.region, objective.keys
+        self.clean, self.parts = objective.clean, objective.parts
+        self.eligible, self.defined = objective.eligible, objective.defined
+        self.passes = objective.passes
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
+        return self.objective(x, rows)
+
+    def share(self, x: Tensor, rows: Tensor) -> Tensor:
+        return self.objective.share(x, rows)
+
+
 class EightBit:
     """Rounds every candidate to the 8-bit grid before the victim sees it; the gradient passes straight through.
 
@@ -66,6 +86,7 @@ class EightBit:
         self.images = to_8bit(objective.images)
         self.region, self.keys = objective.region, objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
+        self.surroundings = objective.surroundings
         if not self._on_grid:
             # Right about the image that a file holds, or rounding alone would count as a success.
             self.eligible = self.eligible & ~self.clean.success
@@ -100,6 +121,7 @@ class Restricted:
     clean: Verdict
     eligible: Tensor
     defined: Tensor
+    surroundings: Surroundings | None
 
     def __init__(self, objective: 'MeteredObjective | Restricted', rows: Tensor):
         self.objective, self.rows = objective, rows
@@ -109,6 +131,8 @@ class Restricted:
         self.eligible = objective.eligible[rows]
         self.defined = objective.defined[rows]
         self.clean = objective.clean[rows]
+        told = objective.surroundings
+        self.surroundings = None if told is None else told[rows]
 
     @property
     def failed(self) -> Tensor:
@@ -144,6 +168,7 @@ class MeteredObjective:
         self.images, self.keys = objective.images, objective.keys
         self.region = objective.region
         self.eligible, self.defined = objective.eligible, objective.defined
+        self.surroundings = objective.surroundings
         self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
         self.backwards = torch.zeros_like(self.forwards)
         self._reserve = 0

@@ -185,12 +185,16 @@ class Vanish(_DetectionGoal):
         undetected: hide all objects, those too that the clean image already scores below ``score_thr``, so that none of them
             comes up. With the detector's own lowest threshold as ``score_thr`` (0.01 or 0.05 in many configs), an image that is
             broken is then one that adds nothing to average precision.
+        classes: of the objects to hide, names or indices; None for all.
     """
     undetected: bool = False
+    classes: Sequence[str | int] | None = None
 
     def __post_init__(self):
         super().__post_init__()
         check_flag(self, 'undetected')
+        if self.classes is not None:
+            check_names(self, 'classes', indices=True)
 
     def objective(self, scene) -> '_DetectionObjective':
         return _VanishObjective(self, scene)
@@ -202,11 +206,19 @@ class _VanishObjective(_ObjectsObjective):
     def all_count(self) -> bool:
         return self.goal.undetected
 
+    def aim(self, truth):
+        if self.goal.classes is None:
+            return truth.valid
+        scene = self.scene
+        classes = [class_index(name, scene.classes, scene.num_classes, 'Vanish: classes')
+                   for name in self.goal.classes]
+        return torch.isin(truth.labels, truth.labels.new_tensor(classes))
+
     def survey(self, found, _, rows):
-        truth = self.scene.truth[rows]
+        truth, aimed = self.scene.truth[rows], self.aimed[rows]
         match = matches(found, truth, self.goal.iou_thr)
-        total = torch.where(match.any(2), unlikely(found.scores), 0).sum(1)
-        loss = total / truth.valid.sum(1).clamp(min=1)
+        total = torch.where((match & aimed[:, None]).any(2), unlikely(found.scores), 0).sum(1)
+        loss = total / aimed.sum(1).clamp(min=1)
         return Survey(loss, *self.hidden(found, match))
 
 

@@ -89,6 +89,13 @@ class Detections(Scene):
         part.region = self.region if region is None else self.region & region
         return part
 
+    def boxes(self, classes: Sequence[int] | None = None) -> Tensor:
+        """(B, N, 4) boxes of the truth, NaN at padding and where they are of another class."""
+        there = self.truth.valid
+        if classes is not None:
+            there = there & torch.isin(self.truth.labels, torch.tensor(classes))
+        return self.truth.boxes.masked_fill(~there[..., None], torch.nan)
+
     def candidates(self, x: Tensor, rows: Tensor, rivals: Sequence = ()) -> Boxes:
         """The hand-made boxes of the images ``rows``, with the scores that ``x`` gives them."""
         found = self.found[rows]

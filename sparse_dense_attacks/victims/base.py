@@ -5,7 +5,9 @@ from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from ..checks import check_choice, check_config, check_names, shown
@@ -17,8 +19,8 @@ from .geometry import Geometry, geometry_of
 from .layers import layer_output
 from .pipeline import FileGeometry
 
-__all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'chosen_losses', 'geometry_of', 'sample_key',
-           'stack_inputs']
+__all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'chosen_losses', 'geometry_of', 'padded_boxes',
+           'sample_key', 'stack_inputs']
 
 SceneType = TypeVar('SceneType', bound='Scene')
 
@@ -97,6 +99,21 @@ class Scene(Protocol):
         """
         raise InputError("images of this task have no outlined objects, so where cannot be "
                          "'inside' or 'outside'; give a folder of masks")
+
+    def boxes(self, classes: Sequence[int] | None = None) -> Tensor:
+        """(B, N, 4) float ``x1 y1 x2 y2``, boxes of what is right about the images, NaN at padding.
+
+        In pixels of the network input, or of the files after :meth:`on_files`. Where outlines are
+        pixels, each connected area of :meth:`objects` is an object.
+
+        Args:
+            classes: objects of these classes only.
+
+        Raises:
+            InputError: as :meth:`objects`.
+        """
+        masks = self.objects(classes)[:, 0].cpu().numpy()
+        return padded_boxes([_boxes_of(mask) for mask in masks]).to(self.region.device)
 
     def features(self, x: Tensor, rows: Tensor, layer: str) -> Sequence[Tensor]:
         """What an inner layer of the model makes of candidates ``x`` (b, C, H, W) of ``rows``.
@@ -274,6 +291,19 @@ def stack_inputs(inputs: Sequence[Tensor], samples: Sequence,
         rows, columns = geometry[b].window
         region[b, :, rows, columns] = True
     return images.div_(255).to(device), region.to(device), geometry
+
+
+def padded_boxes(boxes: Sequence[Tensor]) -> Tensor:
+    """Boxes (n, 4) of each image as one tensor (B, N, 4), NaN at padding."""
+    return torch.nn.utils.rnn.pad_sequence([one.float() for one in boxes], True, torch.nan)
+
+
+def _boxes_of(mask: np.ndarray) -> Tensor:
+    """(n, 4) float, the boxes of the connected areas of a mask (H, W)."""
+    areas, _ = ndimage.label(mask)
+    found = [[across.start, down.start, across.stop, down.stop]
+             for down, across in ndimage.find_objects(areas)]
+    return torch.tensor(found, dtype=torch.float32).reshape(-1, 4)
 
 
 def by_size(geometry: Sequence[Geometry], x: Tensor, rows: Tensor,

@@ -43,7 +43,17 @@ from ..errors import InputError
 from ..ops.boxes import covered
 from ..registry import VICTIMS, Config
 from ..types import Boxes
-from .base import Geometry, Scene, Victim, by_size, chosen_losses, geometry_of, sample_key, stack_inputs
+from .base import (
+    Geometry,
+    Scene,
+    Victim,
+    by_size,
+    chosen_losses,
+    geometry_of,
+    padded_boxes,
+    sample_key,
+    stack_inputs,
+)
 from .context import frozen_training, untouched_rng
 from .pipeline import FileGeometry
 
@@ -242,6 +252,15 @@ class DetectionScene(Scene):
         if classes is not None:
             chosen = [i[torch.isin(i.labels, i.labels.new_tensor(classes))] for i in chosen]
         return self._covered(chosen)
+
+    def boxes(self, classes: Sequence[int] | None = None) -> Tensor:
+        found = []
+        for sample in self.samples:
+            boxes, labels = get_box_tensor(sample.gt_instances.bboxes), sample.gt_instances.labels
+            if classes is not None:
+                boxes = boxes[torch.isin(labels, labels.new_tensor(classes))]
+            found.append(boxes)
+        return padded_boxes(found).to(self.images.device)
 
     def ignored(self) -> Tensor:
         """(B, 1, H, W) bool, pixels of crowds, difficult and ignored objects."""

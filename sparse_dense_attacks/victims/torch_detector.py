@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..ops.boxes import covered
 from ..registry import VICTIMS, Config
 from ..types import Boxes
-from .base import Geometry, Scene, Victim
+from .base import Geometry, Scene, Victim, padded_boxes
 from .outputs import kind_of
 from .torch_classifier import check_images
 
@@ -116,10 +116,19 @@ class TorchDetectionScene(Scene):
         Args:
             classes: objects of these classes only.
         """
-        chosen = self.truth.valid
-        if classes is not None:
-            chosen = chosen & torch.isin(self.truth.labels, self.truth.labels.new_tensor(classes))
-        return self._covered(self.truth, chosen)
+        return self._covered(self.truth, self._chosen(classes))
+
+    def _chosen(self, classes: Sequence[int] | None) -> Tensor:
+        """(B, G) bool, objects of these classes."""
+        if classes is None:
+            return self.truth.valid
+        wanted = torch.isin(self.truth.labels, self.truth.labels.new_tensor(classes))
+        return self.truth.valid & wanted
+
+    def boxes(self, classes: Sequence[int] | None = None) -> Tensor:
+        chosen = self._chosen(classes)
+        found = [boxes[kept] for boxes, kept in zip(self.truth.boxes, chosen, strict=True)]
+        return padded_boxes(found)
 
     def ignored(self) -> Tensor:
         """(B, 1, H, W) bool, pixels of crowds."""

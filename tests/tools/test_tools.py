@@ -20,6 +20,7 @@ from sparse_dense_attacks import (
     InputError,
     SigmaZero,
     StructuredSparsePGD,
+    UniversalPatch,
     attack,
 )
 from sparse_dense_attacks.cli import report
@@ -279,7 +280,7 @@ def test_the_grid_has_a_cell_or_a_reason_for_everything():
     attacks = grid.suite(2)
     covered = {type(forms['pixels'][0]) for forms in attacks.values() if not isinstance(forms['pixels'], str)}
     ours = {ATTACKS.get(name) for name in ATTACKS if ATTACKS.get(name).__module__.startswith('sparse_dense_attacks')}
-    assert covered == ours - {BudgetSearch, ForeignAttack, StructuredSparsePGD}
+    assert covered == ours - {BudgetSearch, ForeignAttack, StructuredSparsePGD, UniversalPatch}
     for name, forms in attacks.items():
         assert set(forms) == set(grid.KERNELS), name
         assert all(form in grid.REASONS if isinstance(form, str) else len(form) == 2 for form in forms.values()), name
