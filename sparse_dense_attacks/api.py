@@ -82,7 +82,8 @@ def attack(model, images, labels: Tensor | None = None, attack: Attack | Config 
 
     def run(scene: Scene, first: bool) -> AttackResult:
         objective = goal.objective(scene.restricted(threat.where(scene)))
-        if first and threat.rechecks == 1:
+        # that takes two forwards, which a budget of them does not allow
+        if first and threat.rechecks == 1 and threat.max_forwards is None:
             warn_if_random(objective)
         return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
                       threat.rechecks)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import Attack
-from ..attacks.base import judge, warn_if_random
+from ..attacks.base import judge, judging_cost, warn_if_random
 from ..checks import check_config, check_task, files_for, shown
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
@@ -24,10 +24,12 @@ from .data import victim_options
 from .files import FileGrid, Opened
 from .truth import check_truth
 
-__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'with_inputs']
+__all__ = ['BROKEN_BY', 'DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'with_inputs']
 
 # Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
 DISAGREES = 'geometry_disagrees'
+# Measure of an image: the member of a cascade that was the first to break it.
+BROKEN_BY = 'broken_by'
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Attacker:
             if task.opened is None:
                 batch = with_inputs(data_batch, result.images)
                 return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
-                                 [{}] * len(keys))
+                                 self.credits(result))
             return self.judged(data_batch, task, task.opened, result)
 
     def open(self, data_batch: dict, region: Tensor | None = None) -> Task:
@@ -153,11 +155,14 @@ class Attacker:
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
         threat = self.threat
-        if threat.rechecks == 1 and not self.asked:
+        # that takes two forwards, which a budget of them does not allow
+        if threat.rechecks == 1 and threat.max_forwards is None and not self.asked:
             self.asked.append(True)
             warn_if_random(objective)
-        return self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
-                           threat.rechecks)
+        most = threat.max_forwards
+        if most is not None and threat.grid == 'original':
+            most -= judging_cost(objective, rechecks=threat.rechecks)  # by the pipeline itself
+        return self.attack(objective, threat.seed, threat.eight_bit, most, threat.rechecks)
 
     def judged(self, data_batch: dict, task: Task, opened: Opened,
                result: AttackResult) -> Perturbed:
@@ -172,9 +177,16 @@ class Attacker:
         said = judge(task.inner, shown, rechecks=self.threat.rechecks)
         success = said.success & ~result.failed
         differ = (success != result.success).tolist()
+        credits = self.credits(result)
         return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys,
-                         replace(result, success=success, share=said.share), opened.pixels,
-                         pictures, [{DISAGREES: one} for one in differ])
+                         replace(result, success=success, share=said.share,
+                                 queries=result.queries + said.queries), opened.pixels,
+                         pictures, [{DISAGREES: one, **credit} for one, credit in zip(differ, credits, strict=True)])
+
+    def credits(self, result: AttackResult) -> list[dict]:
+        """For each image a measure that names the member of a cascade which broke it; empty where none did."""
+        names = self.attack.member_names
+        return [{BROKEN_BY: names[stage]} if stage >= 0 else {} for stage in result.stage.tolist()]
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,

@@ -143,4 +143,5 @@ class PlainMember:
         said = judge(task.inner, images.flip(1), rechecks=self.attacker.threat.rechecks)
         pictures = [(image * 255).round().to('cpu', torch.uint8) for image in result.images]
         success = said.success & ~result.failed.to(said.success.device)
-        return replace(result, success=success, share=said.share), pictures
+        queries = result.queries + said.queries
+        return replace(result, success=success, share=said.share, queries=queries), pictures

@@ -41,6 +41,8 @@ class Scene(Protocol):
         geometry: how each image became network input.
         num_classes: how many classes the model knows, None if unknown.
         classes: their names, None if unknown.
+        clean_logits: (B, K), what a classifier said of ``images`` when they were opened, so that
+            nobody has to look again; None where it was not asked.
     """
     model: nn.Module
     images: Tensor
@@ -49,6 +51,7 @@ class Scene(Protocol):
     geometry: Sequence[Geometry]
     num_classes: int | None = None
     classes: Sequence[str] | None = None
+    clean_logits: Tensor | None = None
 
     def restricted(self: SceneType, region: Tensor | None) -> SceneType:
         """A scene in which only pixels of ``region`` (B, 1, H, W) bool may change; None for all."""

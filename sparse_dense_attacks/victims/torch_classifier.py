@@ -29,6 +29,7 @@ class ClassificationScene(Scene):
     geometry: Sequence[Geometry]
     labels: Tensor
     targets: Tensor | None = None
+    clean_logits: Tensor | None = None
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
         return self.model(x)
@@ -70,26 +71,26 @@ class TorchClassifier(Victim):
             InputError: wrong shape or type, values outside [0, 1], labels or targets that are no classes of the model.
         """
         images, region, keys = check_images(batch, region, keys)
+        if labels is None and self.reference != 'prediction':
+            raise InputError('no labels: give them with the images, or build the victim with '
+                             "reference='prediction'")
         with torch.no_grad():
-            if self.reference == 'prediction':
-                logits = checked_logits(self.model, images)
-                labels = logits.argmax(1)
-            elif labels is None:
-                raise InputError('no labels: give them with the images, or build the victim with '
-                                 "reference='prediction'")
-            elif len(images):
-                logits = checked_logits(self.model, images[:1])
+            logits = checked_logits(self.model, images) if len(images) else None
+        if self.reference == 'prediction':
+            labels = (torch.zeros(0, dtype=torch.int64, device=images.device) if logits is None
+                      else logits.argmax(1))
+        assert labels is not None
         for name, classes in (('labels', labels), ('targets', targets)):
             if classes is None:
                 continue
             if classes.shape != images.shape[:1] or classes.dtype != torch.int64:
                 raise InputError(f'{name}: expected one int64 class index per image '
                                  f'({len(images)}), found {classes.dtype} {tuple(classes.shape)}')
-            if len(images) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
+            if logits is not None and (classes.min() < 0 or classes.max() >= logits.shape[1]):
                 raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the '
                                  f'model has {logits.shape[1]} classes')
         return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images),
-                                   labels, targets)
+                                   labels, targets, logits)
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:

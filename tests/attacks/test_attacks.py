@@ -17,6 +17,7 @@ from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops import count_pixels
 from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
+from sparse_dense_attacks.victims.base import Scene
 from tests.helpers import (
     BUDGET_ATTACKS,
     DETERMINISTIC,
@@ -276,7 +277,7 @@ def test_early_stop_ends_the_image_at_its_first_success(attack):
 
 
 @every_attack
-@pytest.mark.parametrize('budget', [1, 2, 4, 9])
+@pytest.mark.parametrize('budget', [3, 4, 9])
 @pytest.mark.parametrize('early_stop', [True, False])
 def test_budget_of_forwards_is_never_exceeded(spec, budget, early_stop):
     judge, shown = mixed(), torch.zeros(7, dtype=torch.long)
@@ -288,8 +289,8 @@ def test_budget_of_forwards_is_never_exceeded(spec, budget, early_stop):
             return super().__call__(x, rows)
 
     result = attack(Counting(judge.scene), max_forwards=budget)
-    assert (result.forwards <= budget).all() and (result.forwards.max() == budget) and not result.failed.any()
-    assert (shown - result.forwards <= 2).all(), 'besides the final re-check on the float and the 8-bit image'
+    assert (result.queries <= budget).all() and (result.forwards.max() == budget - 1) and not result.failed.any()
+    assert torch.equal(shown + 1, result.queries), 'the look at the clean image came before'
 
 
 @budget_attack
@@ -300,11 +301,11 @@ def test_budget_cuts_an_attack_short_but_keeps_what_it_found(spec):
     assert late.any()
     for b in late.nonzero()[:, 0].tolist():
         one = objective(judge.scene.model, judge.images[b:b + 1], judge.scene.labels[b:b + 1], keys=[b])
-        result = make_attack(spec, steps=40)(one, max_forwards=int(unlimited.forwards[b]))
+        result = make_attack(spec, steps=40)(one, max_forwards=int(unlimited.queries[b]))
         assert result.success.all() and torch.equal(result.images[0], unlimited.images[b])
 
 
-class Sick(Objective):
+class Sick(Scene):
     """A scene in which image ``sick`` has a bad loss or gradient from its ``after``-th call on."""
 
     def __init__(self, scene, sick, kind, after):
@@ -407,7 +408,8 @@ def test_success_is_what_rounding_keeps(value, success_float, success):
     judge = objective(Linear(torch.ones(1, 1, 1), -100.2 / 255), torch.zeros(1, 1, 1, 1))
     for eight_bit in (True, False):
         result = Paint()(judge, eight_bit=eight_bit)
-        assert (result.success_float.item(), result.success.item()) == (success_float, success)
+        # an 8-bit attack gives back what it has rounded
+        assert (result.success_float.item(), result.success.item()) == (success if eight_bit else success_float, success)
         assert result.images.item() == pytest.approx((round(value) if eight_bit else value) / 255)
 
 
@@ -601,7 +603,7 @@ def test_cascade_gives_later_attacks_the_survivors_only():
 
 # Sparse-PGD step by step
 
-def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, alpha=0.25, beta=0.25, eps=1.0):
+def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, stagnation, alpha=0.25, beta=0.25, eps=1.0):
     """docs/attacks/sparse_pgd.md, "Steps", for one image: full sorts, no batch, nothing in place. Image and redraws."""
     x, rows = judge.images[row], torch.tensor([row])
     c, h, w = x.shape
@@ -640,7 +642,8 @@ def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, alpha=0.25, 
             return z, redraws
         if loss >= best_loss:
             best, best_loss = z, loss
-        counter = counter + 1 if torch.equal(mask, before) else 0
+        same = torch.equal(mask, before)
+        counter = counter + 1 if same else counter if stagnation == 'total' else 0
         if counter >= patience:
             u, counter, redraws = rng.normal(1)[0, 0], 0, redraws + 1
             g_u, g_p = torch.zeros_like(g_u), torch.zeros_like(g_p)
@@ -649,13 +652,15 @@ def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, alpha=0.25, 
 
 @pytest.mark.parametrize('gradient', ['projected', 'unprojected'])
 @pytest.mark.parametrize('gain, patience', [(0.3, 3), (1.0, 1), (1.0, 2)])
-def test_sparse_pgd_is_the_published_algorithm(gradient, gain, patience):
+@pytest.mark.parametrize('stagnation', ['total', 'row'])
+def test_sparse_pgd_is_the_published_algorithm(gradient, gain, patience, stagnation):
     judge = mixed(gain=gain)
-    result = SparsePGD(k=3, steps=15, gradient=gradient, patience=patience)(judge, eight_bit=False)
+    attack = SparsePGD(k=3, steps=15, gradient=gradient, patience=patience, stagnation=stagnation)
+    result = attack(judge, eight_bit=False)
     redraws = 0
     for b in range(7):
         rng = ImageRNG(0, judge.keys[b:b + 1], judge.region[b:b + 1])
-        expected, more = slow_sparse_pgd(judge, b, 3, 15, rng, gradient == 'projected', patience)
+        expected, more = slow_sparse_pgd(judge, b, 3, 15, rng, gradient == 'projected', patience, stagnation)
         redraws += more
         torch.testing.assert_close(result.images[b], expected.detach().clamp(0, 1), rtol=0, atol=1e-5)
     assert gain < 0.5 or redraws > 3, 'the case must exercise re-initialisation'
@@ -692,12 +697,13 @@ class Script(Objective):
 
 
 @pytest.mark.parametrize('patience', [1, 3])
-def test_mask_is_drawn_anew_per_image_after_patience_unchanged_masks(patience):
+@pytest.mark.parametrize('stagnation', ['total', 'row', 'batch'])
+def test_mask_is_drawn_anew_after_patience_unchanged_masks(patience, stagnation):
     """Image 0 has no gradient, so its mask stays; the others' masks wander."""
     wander = torch.Generator().manual_seed(0)
     script = Script(3, (1, 4, 4), lambda row, call: torch.randn(1, 4, 4, generator=wander) * (row > 0))
     rng = SpyRNG(script, script.calls)
-    SparsePGD(k=4, steps=20, patience=patience, alpha=0.01, beta=4.0).run(script, rng)
+    SparsePGD(k=4, steps=20, patience=patience, stagnation=stagnation, alpha=0.01, beta=4.0).run(script, rng)
     assert rng.drawn[0] == (0, None)
     redraws = [call for call, rows in rng.drawn[1:] if 0 in rows]
     # The mask of call 0 is unchanged in calls 1 .. patience, and drawn anew after the latter; then the same again.
@@ -706,7 +712,11 @@ def test_mask_is_drawn_anew_per_image_after_patience_unchanged_masks(patience):
     for b in range(3):
         still, expected = 0, []
         for call in range(1, 20):
-            still = still + 1 if torch.equal(masks[call][b], masks[call - 1][b]) else 0
+            same = torch.equal(masks[call][b], masks[call - 1][b])
+            # image 0 keeps its mask nearly always, so that counts of the batch are hardly ever reset
+            anyone = any(torch.equal(masks[call][i], masks[call - 1][i]) for i in range(3))
+            kept = dict(total=still, row=0, batch=still * anyone)[stagnation]
+            still = still + 1 if same else kept
             if still == patience:
                 expected.append(call + 1)
                 still = 0

@@ -15,12 +15,13 @@ from sparse_dense_attacks import InputError
 
 
 def load_model(name: str) -> nn.Module:
-    """'resnet20', 'resnet32', 'squeezenet' or 'deeplabv3', frozen as it is under attack."""
+    """'resnet20', 'resnet32', 'cnn_a_adv', 'squeezenet' or 'deeplabv3', frozen as it is under attack."""
     root = assets_root()
     spec = importlib.util.spec_from_file_location('asset_models', root / 'models.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    builders = dict(squeezenet=module.squeezenet, deeplabv3=module.voc_segmenter)
+    builders = dict(squeezenet=module.squeezenet, deeplabv3=module.voc_segmenter,
+                    cnn_a_adv=module.cnn_a_adv)
     if name in builders:
         model = builders[name]()
     else:
