@@ -294,6 +294,13 @@ def test_budget_of_forwards_is_never_exceeded(spec, budget, early_stop):
     assert torch.equal(shown + 1, result.queries), 'the look at the clean image came before'
 
 
+@pytest.mark.parametrize('options, least', [({}, 3), (dict(eight_bit=False), 4), (dict(rechecks=3), 5)])
+def test_a_budget_that_leaves_nothing_to_attack_with_is_refused(options, least):
+    with pytest.raises(InputError, match=f'max_forwards = {least - 1}: expected at least {least} .int.: the look'):
+        RandomPixels(k=1, steps=4)(mixed(), max_forwards=least - 1, **options)
+    assert RandomPixels(k=1, steps=4)(mixed(), max_forwards=least, **options).forwards.max() == 2
+
+
 @budget_attack
 def test_budget_cuts_an_attack_short_but_keeps_what_it_found(spec):
     judge = mixed()
@@ -730,6 +737,38 @@ def test_mask_that_cannot_change_is_drawn_anew_at_the_same_pace(patience):
     rng = SpyRNG(script, script.calls)
     SparsePGD(k=16, steps=20, patience=patience).run(script, rng)
     assert [call for call, _ in rng.drawn[1:]] == list(range(patience + 1, 21, patience + 1))
+
+
+@pytest.mark.parametrize('published', [(), ('stale gradient',)])
+def test_only_a_stale_gradient_moves_a_fresh_mask(published):
+    """The mask is everything and the slope always the same: all iterations move but those that draw the mask anew."""
+    script = Script(1, (1, 4, 4), lambda row, call: torch.ones(1, 4, 4))
+    SparsePGD(k=16, steps=9, patience=2, alpha=0.01, published=published).run(script, SpyRNG(script, script.calls))
+    stood = [call for call in range(1, 10) if torch.equal(script.candidates[call], script.candidates[call - 1])]
+    assert stood == ([] if published else [3, 6, 9])
+
+
+def test_masks_of_the_largest_sigmoids_have_ties_but_stay_in_the_region():
+    attack, u = SparsePGD(published=('sigmoid',)), torch.tensor([20.0, 30.0, 0.0, -200.0, -torch.inf])
+    assert attack._ranked(u).tolist() == [1.0, 1.0, 0.5, 0.0, -torch.inf] and SparsePGD()._ranked(u) is u
+    region = torch.zeros(7, 1, 5, 7, dtype=torch.bool)
+    region[..., :2] = True
+    judge = mixed(region=region)
+    result = replace(attack, k=9, steps=20, beta=50.)(judge)
+    assert not ((result.images != judge.images) & ~region).any() and result.l0_pixels.max() <= 9
+
+
+def test_the_last_gradient_costs_a_backward_and_changes_nothing():
+    plain, more = (SparsePGD(k=1, steps=6, published=published)(stubborn()) for published in ((), ['last gradient']))
+    assert torch.equal(plain.images, more.images) and torch.equal(plain.forwards, more.forwards)
+    assert torch.equal(plain.backwards + 1, more.backwards)
+
+
+def test_unknown_behaviour_of_the_published_code_is_refused():
+    with pytest.raises(InputError, match="published = .'speed'.,. expected a list of some of 'stale gradient', 'sigmoid'"):
+        SparsePGD(published=('speed',))
+    with pytest.raises(InputError, match="stagnation = 'never'"):
+        SparsePGD(stagnation='never')
 
 
 def test_every_mask_lies_in_the_region():
