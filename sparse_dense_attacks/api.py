@@ -105,7 +105,8 @@ def attack(model, images, labels=None, attack: Attack | Config = 'sigma_zero', *
         # plain tensors are RGB unless the attack says otherwise
         objective = surrounded(objective, attack, scene, 'rgb' if victim.takes else None)
         known = victim.defence is not None and victim.defence.random
-        if first and threat.rechecks == 1 and not known:
+        # that takes two forwards, which a budget of them does not allow
+        if first and threat.rechecks == 1 and threat.max_forwards is None and not known:
             warn_if_random(objective)
         result = attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
                         threat.rechecks)

@@ -71,6 +71,14 @@ def check_choice(owner, name: str, choices) -> None:
         _refuse(owner, name, f'one of {", ".join(choices)}; {nearest(value, choices)}')
 
 
+def check_choices(owner, name: str, choices) -> None:
+    """An attribute must be a list or tuple of some of the strings ``choices``; it may be empty."""
+    values = getattr(owner, name)
+    if (not isinstance(values, tuple | list)
+            or not all(isinstance(value, str) and value in choices for value in values)):
+        _refuse(owner, name, f'a list of some of {", ".join(map(repr, choices))}')
+
+
 def check_text(owner, name: str) -> None:
     """An attribute must be a string."""
     if not isinstance(getattr(owner, name), str):

@@ -37,7 +37,8 @@ class ThreatModel:
         where: which of them: ``'anywhere'``, ``'inside'`` or ``'outside'`` the objects, a folder of masks, or a dict, see
             :class:`~sparse_dense_attacks.victims.where.Where`.
         eight_bit: the attack sees what an 8-bit file can hold (default); False: float images, as published codes do.
-        max_forwards: hard budget of forward passes per image, None for none.
+        max_forwards: hard budget of forward passes per image, None for none: all of them, those too that judge the result, as
+            somebody counts who watches the model. Whether the model is random is not tried then.
         rechecks: how often a finished image is shown to the victim; it is broken where more than
             half of the answers say so. 1 is right for models that answer the same each time.
         max_components: into how many connected pieces (eight neighbours) changed pixels may fall,

@@ -32,9 +32,10 @@ ACCEPTED = {
     'key_column': {'word'}, 'target_column': {'word'},  # any text is a name of a column
     'options': {'empty'}, 'victim': {'empty'}, 'threat': {'empty'}, 'run_info': {'empty'},
     'classes': {'none_of'},  # unknown
+    'published': {'none_of'},  # nothing is done as published
     'eight_bit': {'true'}, 'batched': {'true'}, 'early_stop': {'true'}, 'reweight': {'true'},
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
-    'use_masks': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
+    'use_masks': {'true'}, 'warm': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
     'rotation': ANY_SIGN, 'brightness': ANY_SIGN, 'raised': ANY_SIGN, 'transforms': {'empty'},
     'random': {'true'},

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import Attack
-from ..attacks.base import judge, warn_if_random
+from ..attacks.base import judge, judging_cost, warn_if_random
 from ..checks import check_config, check_task, check_value, files_for, shown
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
@@ -29,10 +29,12 @@ from .measures import Measures
 from .pictures import channel_order, preprocessing
 from .truth import check_truth
 
-__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'channels_of', 'with_inputs']
+__all__ = ['BROKEN_BY', 'DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'channels_of', 'with_inputs']
 
 # Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
 DISAGREES = 'geometry_disagrees'
+# Measure of an image: the member of a cascade that was the first to break it.
+BROKEN_BY = 'broken_by'
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class Attacker:
             result = AttackResult(
                 **vars(said), images=images, clean_correct=objective.eligible,
                 defined=objective.defined, groups=said.l0_pixels, forwards=none, backwards=none,
-                seconds=none.float(), failed=never, short=never)
+                seconds=none.float(), failed=never, short=never, stage=none - 1)
             return self._finished(data_batch, task, result)
 
     def _finished(self, data_batch: dict, task: Task, result: AttackResult) -> Perturbed:
@@ -235,7 +237,8 @@ class Attacker:
         Args:
             sizes: of the images without padding.
         """
-        measures = self.attack.measures(task.objective)
+        measures = [known | credit for known, credit in
+                    zip(self.attack.measures(task.objective), self.credits(result), strict=True)]
         if not self.threat.limited:
             return result, measures
         said = self.threat.extent(to_8bit(task.objective.images), to_8bit(result.images), sizes)
@@ -263,11 +266,15 @@ class Attacker:
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
         threat = self.threat
-        if threat.rechecks == 1 and not self.asked and not self.draws_at_random:
+        # that takes two forwards, which a budget of them does not allow
+        unasked = not self.asked and not self.draws_at_random
+        if threat.rechecks == 1 and threat.max_forwards is None and unasked:
             self.asked.append(True)
             warn_if_random(objective)
-        return self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
-                           threat.rechecks)
+        most = threat.max_forwards
+        if most is not None and threat.grid == 'original':
+            most -= judging_cost(objective, rechecks=threat.rechecks)  # by the pipeline itself
+        return self.attack(objective, threat.seed, threat.eight_bit, most, threat.rechecks)
 
     @property
     def draws_at_random(self) -> bool:
@@ -289,11 +296,17 @@ class Attacker:
         success = said.success & ~result.failed
         differ = (success != result.success).tolist()
         sizes = [(image.shape[-2], image.shape[-1]) for image in pictures]
-        result, measures = self.limited(task, replace(result, success=success, share=said.share),
-                                        sizes)
+        judged = replace(result, success=success, share=said.share,
+                         queries=result.queries + said.queries)
+        result, measures = self.limited(task, judged, sizes)
         measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
         return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys, result,
                          opened.pixels, pictures, measures)
+
+    def credits(self, result: AttackResult) -> list[dict]:
+        """For each image a measure that names the member of a cascade which broke it; empty where none did."""
+        names = self.attack.member_names
+        return [{BROKEN_BY: names[stage]} if stage >= 0 else {} for stage in result.stage.tolist()]
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,

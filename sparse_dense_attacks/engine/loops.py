@@ -5,6 +5,7 @@ import json
 import math
 import os
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +24,7 @@ from ..evaluation.measures import BEFORE_AND_AFTER, measure_intervals
 from ..results import Record, ResultStore, Run
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
-from .attacker import DISAGREES, Perturbed, attacker_for, channels_of
+from .attacker import BROKEN_BY, DISAGREES, Perturbed, attacker_for, channels_of
 from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
@@ -496,6 +497,7 @@ def summarize(records: list[Record]) -> dict:
     the test pipeline and its differentiable copy differ; it is the pipeline that is believed. Where
     the threat model limits pieces or area, ``attack/images_beyond_limits`` counts the images that
     exceed them, and of detectors ``attack/patch_score`` is the mean of :func:`~..evaluation.patch_score`.
+    Of cascades ``attack/broken_by`` counts the images that each member was the first to break.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -522,7 +524,7 @@ def summarize(records: list[Record]) -> dict:
         counts = [getattr(r, name) for r in broken]
         metrics[f'attack/{name}_median'] = statistics.median(counts) if counts else math.nan
         metrics[f'attack/{name}_mean'] = mean(counts)
-    for name in ('forwards', 'backwards', 'seconds'):
+    for name in ('forwards', 'backwards', 'queries', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
     metrics |= _disagreements([r.measures for r in attacked])
     metrics |= {f'attack/{name}': interval.value
@@ -536,6 +538,9 @@ def summarize(records: list[Record]) -> dict:
     for name in ('patches', 'left_alone'):  # objects without one
         if counts := [r.measures[name] for r in attacked if name in r.measures]:
             metrics[f'attack/{name}'] = sum(counts)
+    credited = Counter(r.measures[BROKEN_BY] for r in broken if BROKEN_BY in r.measures)
+    if credited:
+        metrics['attack/broken_by'] = dict(credited.most_common())
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)
@@ -584,6 +589,8 @@ def _warn_of_failures(failed: dict[str, str]) -> None:
 
 
 def _show(value) -> str:
+    if isinstance(value, dict) and all(isinstance(count, int) for count in value.values()):
+        return ', '.join(f'{name} {count}' for name, count in value.items()) or '0'
     if isinstance(value, float):
         return 'none' if math.isnan(value) else f'{value:.4g}'
     return str(len(value)) if isinstance(value, list | dict) else str(value)

@@ -178,6 +178,7 @@ class PlainMember:
         said = judge(task.inner, images.flip(1), rechecks=self.attacker.threat.rechecks)
         pictures = [(image * 255).round().to('cpu', torch.uint8) for image in result.images]
         success = said.success & ~result.failed.to(said.success.device)
-        result = replace(result, success=success, share=said.share)
+        result = replace(result, success=success, share=said.share,
+                         queries=result.queries + said.queries)
         sizes = [(image.shape[1], image.shape[2]) for image in pictures]
         return self.attacker.limited(task, result, sizes)[0], pictures

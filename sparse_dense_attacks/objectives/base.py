@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import to_8bit
+from ..ops import changed_pixels, to_8bit
 from ..types import Surroundings, Verdict
 
 __all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'Surrounded']
@@ -79,28 +79,28 @@ class EightBit:
     """Rounds every candidate to the 8-bit grid before the victim sees it; the gradient passes straight through.
 
     What an attack calls success is then what a PNG file keeps.
+
+    Attributes:
+        rounded: (B,) bool, images that are not on the grid; these are looked at once more.
     """
 
     def __init__(self, objective: Objective):
         self.objective, self.passes = objective, objective.passes
         self.images = to_8bit(objective.images)
         self.region, self.keys = objective.region, objective.keys
-        self.eligible, self.defined = objective.eligible, objective.defined
-        self.surroundings = objective.surroundings
-        if not self._on_grid:
-            # Right about the image that a file holds, or rounding alone would count as a success.
-            self.eligible = self.eligible & ~self.clean.success
-
-    @cached_property
-    def _on_grid(self) -> bool:
-        return torch.equal(self.images, self.objective.images)
+        self.surroundings, self.defined = objective.surroundings, objective.defined
+        self.rounded = changed_pixels(self.images, objective.images).flatten(1).any(1)
+        # Right about the image that a file holds, or rounding alone would count as a success.
+        self.eligible = objective.eligible & ~(self.rounded & self.clean.success)
 
     @cached_property
     def clean(self) -> Verdict:
-        if self._on_grid:
-            return self.objective.clean
+        clean, rows = self.objective.clean, self.rounded.nonzero()[:, 0].cpu()
+        if not len(rows):
+            return clean
         with torch.no_grad():
-            return self.objective(self.images, torch.arange(len(self.images)))
+            verdict = self.objective(self.images[rows], rows)
+        return clean.replaced(rows, verdict)
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.objective(to_8bit(x), rows)
@@ -146,6 +146,10 @@ class Restricted:
         """See :meth:`MeteredObjective.reserved`."""
         return self.objective.reserved()
 
+    def credit(self, rows: Tensor, stage: Tensor) -> None:
+        """See :meth:`MeteredObjective.credit`."""
+        self.objective.credit(self.rows[rows], stage)
+
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.objective(x, self.rows[rows])
 
@@ -158,6 +162,7 @@ class MeteredObjective:
 
     Attributes:
         forwards, backwards: (B,) int64 on the CPU.
+        stage: (B,) int64 on the CPU, see :class:`~sparse_dense_attacks.AttackResult`.
     """
 
     def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None):
@@ -171,6 +176,7 @@ class MeteredObjective:
         self.surroundings = objective.surroundings
         self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
         self.backwards = torch.zeros_like(self.forwards)
+        self.stage = torch.full_like(self.forwards, -1)
         self._reserve = 0
         self._broken, self._sloped = torch.zeros(2, len(self.images), dtype=torch.int64,
                                                  device=self.images.device)
@@ -187,9 +193,11 @@ class MeteredObjective:
 
     @cached_property
     def clean(self) -> Verdict:
-        """The verdict on the clean images; costs one forward the first time."""
+        """The verdict on the clean images; costs one forward the first time, two where they had to be rounded."""
         verdict = _as_type(self.objective.clean, self.images.dtype)
         self.forwards += self.objective.passes
+        if isinstance(self.objective, EightBit):
+            self.forwards += self.objective.rounded.cpu() * self.objective.passes
         self._broken += ~verdict.loss.isfinite()
         return verdict
 
@@ -208,14 +216,7 @@ class MeteredObjective:
                         logits=self._spent_logits(nothing))
         if not len(allowed):
             return spent
-        verdict = self._query(x[allowed], rows[allowed])
-        where, logits = allowed.to(x.device), spent.logits
-        if logits is not None and verdict.logits is not None:
-            logits = logits.index_copy(0, where, verdict.logits)
-        return Verdict(loss=spent.loss.index_copy(0, where, verdict.loss),
-                       margin=spent.margin.index_copy(0, where, verdict.margin),
-                       success=spent.success.index_copy(0, where, verdict.success),
-                       logits=logits)
+        return spent.replaced(allowed, self._query(x[allowed], rows[allowed]))
 
     def _spent_logits(self, nothing: Tensor) -> Tensor | None:
         """Logits (b, K) of images whose budget is spent: never those of another class."""
@@ -232,6 +233,10 @@ class MeteredObjective:
             yield
         finally:
             self._reserve -= 1
+
+    def credit(self, rows: Tensor, stage: Tensor) -> None:
+        """Note which member of a cascade has broken the images ``rows``, (b,) int64 on the CPU, -1 for none."""
+        self.stage[rows] = stage
 
     def _query(self, x: Tensor, rows: Tensor) -> Verdict:
         passes = torch.full_like(rows, self.objective.passes)

@@ -46,6 +46,8 @@ class Scene(Protocol):
         num_classes: how many classes the model knows, None if unknown.
         classes: their names, None if unknown.
         shield: the defence before the model, None for none.
+        clean_logits: (B, K), what a classifier said of ``images`` when they were opened, so that
+            nobody has to look again; None where it was not asked.
     """
     model: nn.Module
     images: Tensor
@@ -55,6 +57,7 @@ class Scene(Protocol):
     num_classes: int | None = None
     classes: Sequence[str] | None = None
     shield: Shield | None = None
+    clean_logits: Tensor | None = None
 
     def seen(self, x: Tensor, rows: Tensor) -> Tensor:
         """What the model is shown of candidates ``x`` (b, C, h, w) of ``rows``, of one size."""

@@ -99,7 +99,7 @@ class MMPretrainClassifier(Victim):
         with torch.no_grad():
             if self.reference == 'prediction':
                 logits = scene.logits(images, torch.arange(len(images)))
-                return dataclasses.replace(scene, labels=logits.argmax(1))
+                return dataclasses.replace(scene, labels=logits.argmax(1), clean_logits=logits)
             labels = torch.cat([_label(sample) for sample in samples]).to(images.device)
             classes = self.num_classes
             if classes is None:

@@ -33,6 +33,7 @@ class ClassificationScene(Scene):
     labels: Tensor
     targets: Tensor | None = None
     shield: Shield | None = None
+    clean_logits: Tensor | None = None
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
         return logits_in(self.model(self.seen(x, rows)))
@@ -78,28 +79,29 @@ class TorchClassifier(Victim):
             InputError: wrong shape or type, values outside [0, 1], labels or targets that are no classes of the model.
         """
         images, region, keys = check_images(batch, region, keys)
-        shield = self.shield(keys)
-        with torch.no_grad():
-            if self.reference == 'prediction':
+        if labels is None and self.reference != 'prediction':
+            raise InputError('no labels: give them with the images, or build the victim with '
+                             "reference='prediction'")
+        shield, logits = self.shield(keys), None
+        if len(images):
+            with torch.no_grad():
                 seen = images if shield is None else shield(images, torch.arange(len(images)))
                 logits = checked_logits(self.model, seen)
-                labels = logits.argmax(1)
-            elif labels is None:
-                raise InputError('no labels: give them with the images, or build the victim with '
-                                 "reference='prediction'")
-            elif len(images):
-                logits = checked_logits(self.model, images[:1])
+        if self.reference == 'prediction':
+            labels = (torch.zeros(0, dtype=torch.int64, device=images.device) if logits is None
+                      else logits.argmax(1))
+        assert labels is not None
         for name, classes in (('labels', labels), ('targets', targets)):
             if classes is None:
                 continue
             if classes.shape != images.shape[:1] or classes.dtype != torch.int64:
                 raise InputError(f'{name}: expected one int64 class index per image '
                                  f'({len(images)}), found {classes.dtype} {tuple(classes.shape)}')
-            if len(images) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
+            if logits is not None and (classes.min() < 0 or classes.max() >= logits.shape[1]):
                 raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the '
                                  f'model has {logits.shape[1]} classes')
         return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images),
-                                   labels, targets, shield)
+                                   labels, targets, shield, logits)
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
