@@ -25,6 +25,7 @@ from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
+from .hooks.views_hook import ViewsHook
 from .pictures import channel_order, from_picture, to_picture
 from .scores import Scores, apart
 from .truth import check_files, check_metrics
@@ -95,6 +96,7 @@ class AttackLoop(TestLoop):
         self.channels = ('bgr' if self.attacker.files
                          else channel_order(dataset, _preprocessing(runner.cfg)))
         runner.register_hook(ClassNamesHook(dataset))
+        runner.register_hook(ViewsHook())
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch for hooks that draw it: images on the grid of the threat model, before and

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ['draw_curves', 'draw_validations', 'success_at']
+from .statistics import percentiles
+
+__all__ = ['band_of', 'draw_curves', 'draw_validations', 'success_at']
 
 
 def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int],
@@ -24,6 +26,30 @@ def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int],
     """
     broken = np.sort(np.asarray(sizes)[np.asarray(success, dtype=bool)])
     return np.searchsorted(broken, budgets, side='right') / (len(success) or np.nan)
+
+
+def band_of(sizes: Sequence[int], success: Sequence[bool], resamples: int = 400,
+            seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The 95 % interval of :func:`success_at`, at every budget where it rises; by a bootstrap.
+
+    Args:
+        sizes, success: as in :func:`success_at`, of two images at least.
+        resamples: how many sets of images.
+        seed: decides them.
+
+    Returns:
+        (K,) budgets in rising order, and (K,) float each: the low and the high end from there on.
+    """
+    images = len(sizes)
+    needed = np.where(np.asarray(success, dtype=bool), sizes, np.inf)
+    order = np.argsort(needed, kind='stable')
+    counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
+    shares = counts[:, order].cumsum(1) / images
+    ends = np.quantile(shares, percentiles(images), axis=0)
+    budgets, last = np.unique(needed[order][::-1], return_index=True)
+    known = np.isfinite(budgets)
+    low, high = ends[:, images - 1 - last[known]]
+    return budgets[known], low, high
 
 
 def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], path: str | Path,
