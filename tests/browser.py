@@ -34,7 +34,7 @@ class Browser:
         self.process = subprocess.Popen(
             [executable, '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--remote-debugging-pipe',
              f'--user-data-dir={self.profile.name}'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, close_fds=False, preexec_fn=wire)
+            stderr=subprocess.DEVNULL, close_fds=False, preexec_fn=wire)  # noqa: PLW1509  no thread of a test runs here
         os.close(hear)
         os.close(say)
         self._numbers, self._rest, self._session, self.events = itertools.count(1), b'', None, []
@@ -87,8 +87,9 @@ class Browser:
                      **({'text': text} if text and kind == 'keyDown' else {}))
 
     def middle(self, selector):
-        return self.run(f'(() => {{ const one = document.querySelector({json.dumps(selector)}); one.scrollIntoView({{block: "center"}});'
-                        ' const b = one.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()')
+        return self.run(f'(() => {{ const one = document.querySelector({json.dumps(selector)});'
+                        'one.scrollIntoView({block: "center"}); const b = one.getBoundingClientRect();'
+                        'return [b.x + b.width / 2, b.y + b.height / 2]; })()')
 
     def hover(self, selector):
         x, y = self.middle(selector)

@@ -95,7 +95,8 @@ def table_of(runs: Mapping[str, Run], unit: str) -> Table:
         broken = [size for size, one in zip(sizes, success, strict=True) if one]
         rate = mean_interval(success) if success else None
         rows.append([
-            name if state(run) == 'finished' else f'{name} ({state(run)})', _type(run.identity.get('attack')), _type(run.identity.get('goal')),
+            name if state(run) == 'finished' else f'{name} ({state(run)})',
+            _type(run.identity.get('attack')), _type(run.identity.get('goal')),
             str(len(sizes)), f'{rate.value:.3f}' if rate else '-',
             f'{np.median(broken):g}' if broken else '-', ', '.join(_scores(run)) or '-',
             f'[{rate.low:.3f}, {rate.high:.3f}]' if rate else '-', letters[name], state(run),

@@ -11,6 +11,7 @@ __all__ = ['Allowance', 'data_uri', 'label_uri', 'shrunk_labels']
 
 BASE = ((0, 90), (320, 70), (200, 55), (120, 45), (72, 35))  # longer side (0: as it is), quality
 OVERLAY = (0, 256, 128, 64)
+LEAST = 1 / 16  # characters of a pixel, below which it is not worth trying
 # Okabe and Ito's colours, which the colour-blind tell apart, then lighter and darker ones
 COLOURS = ('#0072b2', '#e69f00', '#009e73', '#d55e00', '#56b4e9', '#cc79a7', '#f0e442', '#333333',
            '#7fb8d8', '#f2cf7f', '#7fceb9', '#eaae7f', '#004466', '#8a5f00', '#005f45', '#803800')
@@ -44,9 +45,10 @@ def base_uri(image: np.ndarray, most: int) -> tuple[str, int]:
 
     Empty where even the smallest has more.
     """
-    longer = max(image.shape[:2])
+    longer, pixels = max(image.shape[:2]), image[..., 0].size
     for side, quality in BASE:
-        if side >= longer:
+        factor = side / longer if side else 1.0
+        if side >= longer or pixels * factor ** 2 * LEAST > most:
             continue
         uri = data_uri(_resized(image, side, Image.Resampling.BOX), 'webp', quality=quality)
         if len(uri) <= most:

@@ -68,7 +68,7 @@ def _page(path: Path) -> tuple[list[str], dict[tuple[str, str], str]]:
     if not path.is_file():
         return ['transfer.md is missing: pairs of one model or backbone are not marked'], {}
     tables, _, notes = path.read_text().partition('\n## Notes\n')
-    marks, head = {}, list[str]()
+    marks, head = dict[tuple[str, str], str](), list[str]()
     for line in tables.splitlines():
         cells = [cell.strip() for cell in line.strip('|').split(' | ')] if '|' in line else []
         if cells[:1] == ['source']:

@@ -50,11 +50,11 @@ class Views:
         undo = np.dstack([clean, np.full(changed.shape, 255, np.uint8)]) * changed[..., None]
         _save(undo, self._file('changed', key))
         line: dict[str, Any] = dict(key=key)
-        if isinstance(answers[0], np.ndarray):
-            maps = np.dstack([*answers, np.zeros_like(answers[0])])
-            _save(maps, self._file('labels', key))
+        before, after = answers
+        if isinstance(before, np.ndarray) and isinstance(after, np.ndarray):
+            _save(np.dstack([before, after, np.zeros_like(before)]), self._file('labels', key))
         else:
-            line |= dict(clean=answers[0], adversarial=answers[1])
+            line |= dict(clean=before, adversarial=after)
         with (self.folder / 'answers.jsonl').open('ab') as file:
             file.write(json.dumps(line).encode() + b'\n')
 
