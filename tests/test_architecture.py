@@ -24,7 +24,7 @@ MAY_IMPORT = {  # of this package
 }
 OUTSIDE = {  # what rooms beside the core may import of other packages, and of this one
     'results': ({'torch', 'numpy', 'PIL'}, {'results', 'types', 'errors'}),
-    'evaluation': ({'torch', 'numpy', 'scipy', 'matplotlib', 'PIL'}, {'evaluation', 'results', 'ops', 'errors'}),
+    'evaluation': ({'torch', 'numpy', 'scipy', 'matplotlib', 'PIL', 'jinja2'}, {'evaluation', 'results', 'ops', 'errors'}),
     'testing': ({'torch'}, {'testing', 'victims', 'objectives', 'types', 'errors'}),
     'compat': ({'torch', 'torchvision', 'mmcv'}, {'compat', 'errors'}),
 }

@@ -29,6 +29,7 @@ from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
+from .hooks.views_hook import ViewsHook
 from .outcomes import outcome
 from .pictures import from_picture, to_picture
 from .scores import Scores, apart
@@ -108,6 +109,7 @@ class AttackLoop(TestLoop):
         if learned_on and weights and learned_on != weights:
             warn(f'what {type(self.attacker.attack).__name__} applies was learned on other weights '
                  f'({learned_on}) than these ({weights}): what is measured is how it transfers')
+        runner.register_hook(ViewsHook())
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch for hooks that draw it: images on the grid of the threat model, before and
