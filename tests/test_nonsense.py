@@ -23,6 +23,7 @@ ACCEPTED = {
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
     'use_masks': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
+    'measures': {'none_of'},  # none
     'layer': {'word'},  # which layers there are is known to the model
 }
 NEEDED = {'TargetedPixels': dict(erase=1), 'Picture': {}, 'ForeignAttack': dict(function='len'),

@@ -264,9 +264,12 @@ def test_what_is_stored_gives_the_same_measures(work_dir, tmp_path):
     finally:
         photo.write_bytes(kept)
     info = json.loads(described)
-    (folder / 'run.json').write_text(json.dumps(dict(info, config=None, config_text=None)))
-    with pytest.raises(InputError, match='has no config of one model'):
-        measure(folder, ['d20'], 'cpu')
+    for broken, said in ((dict(config=None, config_text=None), 'has no config of one model'),
+                         (dict(config_text='{'), 'config_text: '), (dict(checkpoint=None), 'random weights'),
+                         (dict(identity=dict(info['identity'], weights='others')), 'another weights')):
+        (folder / 'run.json').write_text(json.dumps(info | broken))
+        with pytest.raises(InputError, match=said):
+            measure(folder, ['d20'], 'cpu')
 
 
 def test_the_metric_of_an_own_loop_is_a_mean():
