@@ -16,7 +16,7 @@ UNITS = dict(pixels='l0_pixels', elements='l0_elements', groups='groups', forwar
              seconds='seconds')
 
 
-def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int],
+def success_at(budgets: Sequence[float] | np.ndarray, sizes: Sequence[float],
                success: Sequence[bool]) -> np.ndarray:
     """Share of images that are broken within each budget.
 
@@ -24,7 +24,7 @@ def success_at(budgets: Sequence[int] | np.ndarray, sizes: Sequence[int],
     search over the budget, give the whole curve.
 
     Args:
-        budgets: pixels, elements or groups.
+        budgets: in pixels, elements, groups, forwards or seconds.
         sizes: l0 of each image's result, in the same unit.
         success: whether that result is a success; one entry for every image of the denominator.
 

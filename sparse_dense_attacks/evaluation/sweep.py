@@ -109,8 +109,7 @@ class Finding:
     def __str__(self) -> str:
         found = self.interval
         return (f'{self.claim}: **{self.verdict}**. {self.measure} of {self.more} less that of '
-                f'{self.less}: {found.value:.3g} [{found.low:.3g}, {found.high:.3g}], '
-                f'{found.images} images.')
+                f'{self.less}: {_text(found)}, {found.images} images.')
 
 
 def judge_claim(cells: Sequence[Cell], claim: str, measure: str, more: str, less: str) -> Finding:
@@ -168,11 +167,11 @@ def write_cells(cells: Sequence[Cell], findings: Sequence[Finding], stem: Path, 
     shown = [name for name in names if not _varies_little(name)]
     rows = [[cell.name, len(cell.right), *(_text(numbers[cell.name].get(name)) for name in shown),
              *(cell.scores().get(name, UNKNOWN) for name in scores)] for cell in cells]
-    lines = [f'# {title}', note, *(f'- {one}' for one in findings),
+    lines = [f'# {title}', note, '\n'.join(f'- {one}' for one in findings),
              markdown_table(['', 'images', *shown, *scores], rows), f'![]({stem.name}.png)',
              'Success is over the images the model got right, all else the mean over the broken ones '
              'of them; brackets hold 95 % of bootstrap resamples of the images.']
-    stem.with_suffix('.md').write_text('\n\n'.join(lines).replace('.\n\n- ', '.\n- ') + '\n')
+    stem.with_suffix('.md').write_text('\n\n'.join(line.rstrip('\n') for line in lines if line) + '\n')
 
 
 def _varies_little(name: str) -> bool:
@@ -185,8 +184,13 @@ def _text(found: Interval | None) -> str:
     if found is None:
         return UNKNOWN
     if np.isnan(found.low):
-        return f'{found.value:.3g}'
-    return f'{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]'
+        return _number(found.value)
+    return f'{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]'
+
+
+def _number(value: float) -> str:
+    """Three digits, and no power of ten for what is counted."""
+    return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
 def draw_cells(cells: Sequence[Cell], path: Path, shown: str, title: str = '') -> None:
