@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..results import Record, Run
-from .statistics import Interval, bootstrap
+from .statistics import Interval, mean_interval
 
 __all__ = ['UNITS', 'accuracy_at', 'draw_curves', 'draw_validations', 'local_optimality',
            'metric_at', 'success_at', 'success_band', 'worst_case']
@@ -39,14 +39,8 @@ def success_band(budgets: Sequence[float] | np.ndarray, sizes: Sequence[float],
                  success: Sequence[bool], resamples: int = 2000,
                  seed: int = 0) -> list[Interval]:
     """:func:`success_at` with its 95 % interval over images, for each budget."""
-    size = np.asarray(sizes, float)
-    broken = np.asarray(success, dtype=bool)
-    found = []
-    for budget in budgets:
-        within = (broken & (size <= budget)).astype(float)
-        found.append(bootstrap(lambda counts, within=within: counts @ within / len(within),
-                               len(within), resamples, seed))
-    return found
+    size, broken = np.asarray(sizes, float), np.asarray(success, dtype=bool)
+    return [mean_interval(broken & (size <= budget), resamples, seed) for budget in budgets]
 
 
 def accuracy_at(budgets: Sequence[float] | np.ndarray, records: Sequence[Record],
