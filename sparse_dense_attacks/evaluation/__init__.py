@@ -22,16 +22,19 @@ from .interpretability import (
     pruned,
     roles,
 )
+from .limits import patch_score
 from .markdown import markdown_table
 from .measures import measure_intervals, pooled
+from .objects import SIZES, detected, hallucinated, of_classes, size_of
 from .sparsity import clusters, pixels, preference, windows
 from .statistics import Interval, bootstrap, difference_interval, mean_interval
 from .transfer import Found, change, excess, relative_drop
 
-__all__ = ['CONTROLS', 'Answer', 'Found', 'Interval', 'Objects', 'Roles', 'accuracy_at',
+__all__ = ['CONTROLS', 'SIZES', 'Answer', 'Found', 'Interval', 'Objects', 'Roles', 'accuracy_at',
            'adversarial_saliency', 'answer', 'average_precision', 'bootstrap', 'cam_overlap',
-           'change', 'clusters', 'control', 'difference_interval', 'donor_of', 'draw_curves',
-           'draw_validations', 'excess', 'grad_cam', 'interpretability_score', 'local_optimality',
-           'markdown_table', 'mean_interval', 'mean_iou', 'metric_at', 'measure_intervals', 'necessary',
-           'pixels', 'pooled', 'preference', 'pruned', 'relative_drop', 'roles', 'success_at',
-           'success_band', 'windows', 'worst_case']
+           'change', 'clusters', 'control', 'detected', 'difference_interval', 'donor_of',
+           'draw_curves', 'draw_validations', 'excess', 'grad_cam', 'hallucinated',
+           'interpretability_score', 'local_optimality', 'markdown_table', 'mean_interval',
+           'mean_iou', 'metric_at', 'measure_intervals', 'necessary', 'of_classes', 'patch_score',
+           'pixels', 'pooled', 'preference', 'pruned', 'relative_drop', 'roles', 'size_of',
+           'success_at', 'success_band', 'windows', 'worst_case']

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..results import Record, Run
-from .statistics import Interval, mean_interval
+from .statistics import Interval, mean_interval, percentiles
 
-__all__ = ['UNITS', 'accuracy_at', 'draw_curves', 'draw_validations', 'local_optimality',
+__all__ = ['UNITS', 'accuracy_at', 'band_of', 'draw_curves', 'draw_validations', 'local_optimality',
            'metric_at', 'success_at', 'success_band', 'worst_case']
 
 # What a budget can count, and where a record says how much of it was spent.
@@ -166,6 +166,30 @@ def _spent(record: Record, unit: str) -> float:
     if unit == 'groups' and record.groups is None:
         return record.l0_pixels
     return getattr(record, UNITS[unit])
+
+
+def band_of(sizes: Sequence[int], success: Sequence[bool], resamples: int = 400,
+            seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The 95 % interval of :func:`success_at`, at every budget where it rises; by a bootstrap.
+
+    Args:
+        sizes, success: as in :func:`success_at`, of two images at least.
+        resamples: how many sets of images.
+        seed: decides them.
+
+    Returns:
+        (K,) budgets in rising order, and (K,) float each: the low and the high end from there on.
+    """
+    images = len(sizes)
+    needed = np.where(np.asarray(success, dtype=bool), sizes, np.inf)
+    order = np.argsort(needed, kind='stable')
+    counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), resamples)
+    shares = counts[:, order].cumsum(1) / images
+    ends = np.quantile(shares, percentiles(images), axis=0)
+    budgets, last = np.unique(needed[order][::-1], return_index=True)
+    known = np.isfinite(budgets)
+    low, high = ends[:, images - 1 - last[known]]
+    return budgets[known], low, high
 
 
 def draw_curves(results: Mapping[str, tuple[Sequence[int], Sequence[bool]]], path: str | Path,

@@ -27,7 +27,8 @@ class Record:
         clean_correct: the victim was right about the clean image.
         l0_pixels, l0_elements, linf: size of the perturbation; linf in [0, 1].
         groups: of the attack's structure; None for attacks without.
-        forwards, backwards, seconds: cost.
+        forwards, backwards, seconds: cost of the attack.
+        queries: all forwards of the image, those that judged the result included.
         share: share of the image's objects or pixels that are as the goal wants them; None for
             goals without such parts.
         parts: how many of them count.
@@ -46,6 +47,7 @@ class Record:
     linf: float = 0.0
     forwards: int = 0
     backwards: int = 0
+    queries: int = 0
     seconds: float = 0.0
     share: float | None = None
     parts: int = 0

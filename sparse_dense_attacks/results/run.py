@@ -13,7 +13,7 @@ from .record import Record, read_records
 
 __all__ = ['FORMAT', 'Run', 'is_finished', 'is_same', 'read_info', 'read_json']
 
-FORMAT = 2  # of run.json and records.jsonl; 2 added the digests of the images
+FORMAT = 3  # of run.json and records.jsonl; 2 added the digests of the images, 3 the queries
 _ANEW = 'start the run anew, without --resume'
 
 

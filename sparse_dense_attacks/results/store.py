@@ -5,6 +5,7 @@
                       of the same image has further measures
     images/**.png     8-bit adversarial images, lossless
     metrics.json      summary, rewritten at the end
+    views/            what a report shows beside them, see :mod:`.views`
     dataset/          on the grid of the image files, all that stock tools need to score the images
     set_aside.jsonl   lines of records.jsonl that a resumed run could not use
 """
@@ -111,7 +112,7 @@ class ResultStore:
         previous = self.work_dir / 'previous' / (f'{stamp}_{earlier}' if earlier else stamp)
         previous.mkdir(parents=True)
         for name in ('run.json', 'records.jsonl', 'set_aside.jsonl', 'metrics.json', 'images',
-                     'pictures', 'dataset'):
+                     'pictures', 'views', 'dataset'):
             if (self.work_dir / name).exists():
                 (self.work_dir / name).rename(previous / name)
         (self.work_dir / 'images').mkdir()

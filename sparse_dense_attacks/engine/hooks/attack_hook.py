@@ -74,7 +74,8 @@ class AttackHook(Hook):
         except TypeError as error:
             # Runner.call_hook replaces a TypeError by one line that names the hook only.
             raise RuntimeError(f'attack failed: {error}') from error
-        data_batch.update(perturbed.batch)  # in place: the loop goes on with this object
+        # in place: the loop goes on with this object
+        data_batch.update(self.attacker.victim.defended(perturbed.batch))
         result = perturbed.result
         counted = result.clean_correct & result.defined
         self.successes += result.success[counted].tolist()
