@@ -45,6 +45,12 @@ def measure(folder: Path, names: Sequence[str], device: str | None = None,
                  cfg_text='# of run.json', filename=str(folder / 'measured.py'),
                  format_python_code=False)
     cfg.victim, cfg.measures = run.identity.get('victim'), list(names)
+    defence = run.identity.get('defence')
+    if defence is not None and defence.get('space') == 'original':
+        raise InputError(f'{folder}: its defence works on image files, and measures of such runs can '
+                         'only be taken while they attack: measures = [...] in the config')
+    if defence is not None:
+        cfg.defence = defence
     if 'custom_imports' in cfg:
         import_modules_from_strings(**cfg.custom_imports)
     args = arguments([str(folder / 'run.json')])
