@@ -18,7 +18,7 @@ off = {
     'as sigma-zero': dict(kappa=0, rho=1, step_rule='cosine', prune=False),
 }
 cells = {name: dict(attack=dict(type='ASLO', steps=60, **options)) for name, options in off.items()}
-findings = [dict(claim=f'more changes with {name}', measure='elements', more=name, less='all parts')
+findings = [dict(claim=f'{name}: more changes than with all parts', measure='elements', more=name, less='all parts')
             for name in off if name != 'all parts']
 del off
 figure = 'elements'
