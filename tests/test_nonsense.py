@@ -37,6 +37,7 @@ ACCEPTED = {
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
     'use_masks': {'true'}, 'warm': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
+    'measures': {'none_of'},  # none
     'rotation': ANY_SIGN, 'brightness': ANY_SIGN, 'raised': ANY_SIGN, 'transforms': {'empty'},
     'random': {'true'},
     'layer': {'word'},  # which layers there are is known to the model

@@ -5,7 +5,7 @@ title = "WI-FGSM's width, threshold and bound"
 note = ('Demo ResNet-18 on crops of 64 x 64 pixels, 60 iterations. WI-FGSM (arXiv 2506.17250) keeps a fixed, and '
         'does without an l0 gradient in its published code.')
 base = 'sparse_dense_attacks::spgd_resnet18.py'
-limit = 24
+limit = 16
 cells = {
     'a = 0.1': dict(attack=dict(type='WIFGSM', steps=60)),
     'a from 1 to 0.1': dict(attack=dict(type='WIFGSM', steps=60, a=1.0)),

@@ -50,7 +50,7 @@ def run(argv: list[str] | None = None) -> list['Cell']:
     out = args.out or sweep.folder
     out.mkdir(parents=True, exist_ok=True)
     stem = out / sweep.name
-    draw_cells(cells, stem.with_suffix('.png'), sweep.figure)
+    draw_cells(cells, stem.with_suffix('.png'), sweep.figure, sweep.title)
     write_cells(cells, findings, stem, sweep.title, sweep.note)
     for one in findings:
         show(str(one).replace('**', ''))

@@ -172,9 +172,9 @@ class Attacker:
                 alone = self.run(self.open(one, cut).objective)
                 result = result.with_row(row, alone)
             found = self._finished(data_batch, task, result)
-            return self._measured(found, task) if self.measures.chosen else found
+            return self._with_measures(found, task) if self.measures.chosen else found
 
-    def _measured(self, found: Perturbed, task: Task) -> Perturbed:
+    def _with_measures(self, found: Perturbed, task: Task) -> Perturbed:
         """The same with measures, in the samples of its batch, too."""
         success = found.result.success & found.result.defined
         values = self.measures.of_batch(task, self.victim.task, found.pictures, success.tolist())

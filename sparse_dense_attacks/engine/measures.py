@@ -202,7 +202,7 @@ class Measures:
             if name == FROM_OUTPUTS and not options:
                 self.of_outputs = True
                 continue
-            if name not in MEASURES:
+            if not isinstance(name, str) or name not in MEASURES:
                 known = [*MEASURES, FROM_OUTPUTS]
                 raise InputError(f'measures: no measure {shown(name)}: {nearest(str(name), known)}')
             self.chosen.append((name, _with_options(name, options)))

@@ -24,7 +24,7 @@ def success_at(budgets: Sequence[float] | np.ndarray, sizes: Sequence[float],
     search over the budget, give the whole curve.
 
     Args:
-        budgets: pixels, elements or groups.
+        budgets: in pixels, elements, groups, forwards or seconds.
         sizes: l0 of each image's result, in the same unit.
         success: whether that result is a success; one entry for every image of the denominator.
 
@@ -39,13 +39,8 @@ def success_band(budgets: Sequence[float] | np.ndarray, sizes: Sequence[float],
                  success: Sequence[bool], resamples: int = 2000,
                  seed: int = 0) -> list[Interval]:
     """:func:`success_at` with its 95 % interval over images, for each budget."""
-    size = np.asarray(sizes, float)
-    broken = np.asarray(success, dtype=bool)
-    found = []
-    for budget in budgets:
-        within = (broken & (size <= budget)).astype(float)
-        found.append(mean_interval(within, resamples, seed))
-    return found
+    size, broken = np.asarray(sizes, float), np.asarray(success, dtype=bool)
+    return [mean_interval(broken & (size <= budget), resamples, seed) for budget in budgets]
 
 
 def accuracy_at(budgets: Sequence[float] | np.ndarray, records: Sequence[Record],

@@ -2,6 +2,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ class Cell:
         """The images that the victim got right, the denominator of success."""
         return [one for one in self.records if one.success is not None and one.clean_correct]
 
+    @cached_property
     def numbers(self) -> dict[str, Interval]:
         """Success over the images that the victim got right, all else over the broken ones of them."""
         right = self.right
@@ -109,19 +111,22 @@ class Finding:
     def __str__(self) -> str:
         found = self.interval
         return (f'{self.claim}: **{self.verdict}**. {self.measure} of {self.more} less that of '
-                f'{self.less}: {found.value:.3g} [{found.low:.3g}, {found.high:.3g}], '
-                f'{found.images} images.')
+                f'{self.less}: {_text(found)}, {found.images} images.')
 
 
 def judge_claim(cells: Sequence[Cell], claim: str, measure: str, more: str, less: str) -> Finding:
     """Compare two cells image by image.
 
     Success is compared on the images that the victim got right, all else on those that both cells
-    broke and say a number of.
+    broke and say a number of; nothing is decided where there are none.
 
     Raises:
-        InputError: no such cell, or no image to compare.
+        InputError: no such cell, or no such number.
     """
+    measures = {name for cell in cells for one in cell.records for name in one.measures}
+    if measure not in {'success', *COSTS, *measures}:
+        raise InputError(f"findings: no cell says '{measure}' of an image, expected success, "
+                         f"{', '.join([*COSTS, *sorted(measures)])}")
     known = {cell.name: cell for cell in cells}
     for name in (more, less):
         if name not in known:
@@ -135,8 +140,7 @@ def judge_claim(cells: Sequence[Cell], claim: str, measure: str, more: str, less
         if counted and None not in values:
             pairs.append((key, values))
     if not pairs:
-        raise InputError(f"findings: '{more}' and '{less}' have no image with '{measure}' in common: "
-                         'name one of success, ' + ', '.join(COSTS) + ', or a measure of the sweep')
+        return Finding(claim, measure, more, less, Interval(np.nan, np.nan, np.nan, 0))
     left, right = (np.array([values[side] for _, values in sorted(pairs)]) for side in (0, 1))
     return Finding(claim, measure, more, less, difference_interval(left, right))
 
@@ -152,27 +156,26 @@ def write_cells(cells: Sequence[Cell], findings: Sequence[Finding], stem: Path, 
         title: of the page.
         note: paragraph above the table.
     """
-    numbers = {cell.name: cell.numbers() for cell in cells}
-    names = list(dict.fromkeys(name for one in numbers.values() for name in one))
+    names = list(dict.fromkeys(name for cell in cells for name in cell.numbers))
     scores = list(dict.fromkeys(name for cell in cells for name in cell.scores()))[:2]
     with stem.with_suffix('.csv').open('w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['cell', 'images', *(f'{name}{end}' for name in names
                                              for end in ('', '_low', '_high')), *scores])
         for cell in cells:
-            ends = [numbers[cell.name].get(name) for name in names]
+            ends = [cell.numbers.get(name) for name in names]
             values = [value for one in ends
                       for value in ((one.value, one.low, one.high) if one else ('', '', ''))]
             writer.writerow([cell.name, len(cell.right), *values,
                              *(cell.scores().get(name, '') for name in scores)])
     shown = [name for name in names if not _varies_little(name)]
-    rows = [[cell.name, len(cell.right), *(_text(numbers[cell.name].get(name)) for name in shown),
+    rows = [[cell.name, len(cell.right), *(_text(cell.numbers.get(name)) for name in shown),
              *(cell.scores().get(name, UNKNOWN) for name in scores)] for cell in cells]
-    lines = [f'# {title}', note, *(f'- {one}' for one in findings),
+    lines = [f'# {title}', note, '\n'.join(f'- {one}' for one in findings),
              markdown_table(['', 'images', *shown, *scores], rows), f'![]({stem.name}.png)',
              'Success is over the images the model got right, all else the mean over the broken ones '
              'of them; brackets hold 95 % of bootstrap resamples of the images.']
-    stem.with_suffix('.md').write_text('\n\n'.join(lines).replace('.\n\n- ', '.\n- ') + '\n')
+    stem.with_suffix('.md').write_text('\n\n'.join(line.rstrip('\n') for line in lines if line) + '\n')
 
 
 def _varies_little(name: str) -> bool:
@@ -185,8 +188,13 @@ def _text(found: Interval | None) -> str:
     if found is None:
         return UNKNOWN
     if np.isnan(found.low):
-        return f'{found.value:.3g}'
-    return f'{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]'
+        return _number(found.value)
+    return f'{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]'
+
+
+def _number(value: float) -> str:
+    """Three digits, and no power of ten for what is counted."""
+    return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
 def draw_cells(cells: Sequence[Cell], path: Path, shown: str, title: str = '') -> None:
@@ -202,11 +210,10 @@ def draw_cells(cells: Sequence[Cell], path: Path, shown: str, title: str = '') -
 
     figure = Figure(figsize=(9, 1.4 + 0.34 * len(cells)), layout='constrained')
     panels = figure.subplots(1, 2, sharey=True)
-    numbers = [cell.numbers() for cell in cells]
     for axes, name in zip(panels, ('success', shown), strict=True):
-        for place, found in enumerate(numbers):
-            if name in found:
-                one = found[name]
+        for place, cell in enumerate(cells):
+            if name in cell.numbers:
+                one = cell.numbers[name]
                 ends = np.nan_to_num([[one.value - one.low], [one.high - one.value]]).clip(min=0)
                 axes.errorbar(one.value, place, xerr=ends, fmt='o', color='C0', capsize=3)
         axes.set(xlabel=name.replace('_', ' '))

@@ -264,9 +264,62 @@ def test_what_is_stored_gives_the_same_measures(work_dir, tmp_path):
     finally:
         photo.write_bytes(kept)
     info = json.loads(described)
-    (folder / 'run.json').write_text(json.dumps(dict(info, config=None, config_text=None)))
-    with pytest.raises(InputError, match='has no config of one model'):
-        measure(folder, ['d20'], 'cpu')
+    for broken, said in ((dict(config=None, config_text=None), 'has no config of one model'),
+                         (dict(config_text='{'), 'config_text: '), (dict(checkpoint=None), 'random weights'),
+                         (dict(identity=dict(info['identity'], weights='others')), 'another weights')):
+        (folder / 'run.json').write_text(json.dumps(info | broken))
+        with pytest.raises(InputError, match=said):
+            measure(folder, ['d20'], 'cpu')
+
+
+@pytest.mark.openmmlab
+def test_on_the_grid_of_the_files_places_are_those_of_the_files(tmp_path):
+    """Beside what the PNG files and the annotation file say."""
+    np, image = pytest.importorskip('numpy'), pytest.importorskip('PIL.Image')
+    pytest.importorskip('mmdet', exc_type=ImportError)
+    from sparse_dense_attacks.cli.attack import attack_from_command_line
+    from sparse_dense_attacks.results import Run
+    attack_from_command_line([
+        'sparse_dense_attacks::spgd_yolox_original.py', '--limit', '1', '--work-dir', str(tmp_path / 'run'),
+        '--device', 'cpu', '--cfg-options', 'attack.k=40', 'attack.steps=5', 'pictures=0',
+        "measures=['acp','inside','cam','roles']", 'test_dataloader.num_workers=0',
+        f'test_dataloader.dataset.data_root={tmp_path}/data/',
+        f'test_evaluator.ann_file={tmp_path}/data/annotations/instances_val.json'])
+    record, = Run.load(tmp_path / 'run').records
+    scenes = json.loads((tmp_path / 'data/annotations/instances_val.json').read_text())
+    file = next(one['file_name'] for one in scenes['images'] if str(one['id']) == record.key)
+    clean, attacked = (np.asarray(image.open(path)) for path in
+                       (tmp_path / 'data/val' / file, tmp_path / 'run' / record.file))
+    changed = (clean != attacked).any(2)
+    inside = np.zeros_like(changed)
+    rows, columns = np.indices(changed.shape) + 0.5
+    for one in scenes['annotations']:
+        if str(one['image_id']) == record.key:
+            x, y, w, h = one['bbox']
+            inside |= (x <= columns) & (columns < x + w) & (y <= rows) & (rows < y + h)
+    assert record.measures['acp'] == changed.sum() > 0
+    assert record.measures['inside_pixels'] == pytest.approx(
+        inside[changed].mean() / inside.mean())
+    assert 0 <= record.measures['cam_10'] <= record.measures['cam_30'] <= 1
+    assert record.measures['obscured_sum'] is not None
+
+
+@pytest.mark.openmmlab
+def test_the_hook_hands_measures_to_the_metric(tmp_path):
+    pytest.importorskip('mmpretrain', exc_type=ImportError)
+    from mmengine.runner import Runner
+
+    from sparse_dense_attacks.cli.configs import load_config
+    cfg = load_config('sparse_dense_attacks::spgd_resnet18.py')
+    attack = dict(type='SparsePGD', k=5, steps=2)
+    cfg.custom_hooks = [dict(type='AttackHook', attack=attack, goal='Untargeted', measures=['acp'])]
+    cfg.test_evaluator, cfg.test_cfg = dict(type='AttackMeasures'), dict(type='TestLoop')
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.test_dataloader.num_workers = 0
+    cfg.test_dataloader.dataset.update(data_root=f'{tmp_path}/data/', indices=2)
+    cfg.pop('attack')
+    cfg.pop('goal')
+    assert 0 < Runner.from_cfg(cfg).test()['attack/acp'] <= 5
 
 
 def test_the_metric_of_an_own_loop_is_a_mean():

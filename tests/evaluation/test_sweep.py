@@ -57,9 +57,9 @@ def test_order_of_records_changes_nothing():
 
 def test_what_cannot_be_compared_is_said():
     cells = [cell('a', [1, 2]), cell('b', [1, 2], [False, False])]
-    with pytest.raises(InputError, match="no image with 'pixels' in common"):
-        judge_claim(cells, '', 'pixels', 'a', 'b')
-    with pytest.raises(InputError, match="no image with 'is_50' in common"):
+    nothing = judge_claim(cells, '', 'pixels', 'a', 'b')
+    assert nothing.interval.images == 0 and nothing.verdict == 'not decided'
+    with pytest.raises(InputError, match="no cell says 'is_50' of an image, expected success, pixels"):
         judge_claim([cells[0], cell('c', [3, 4])], '', 'is_50', 'a', 'c')
     with pytest.raises(InputError, match="no cell 'd', there are a, b"):
         judge_claim(cells, '', 'pixels', 'a', 'd')
