@@ -43,7 +43,7 @@ NEEDED = {'UniversalPatch': dict(artefact=PATCH),
           'TargetedPixels': dict(erase=1), 'Picture': {}, 'ForeignAttack': dict(function='len'),
           'ASLO': {}, 'TorchClassifier': dict(model=nn.Identity()),
           'TorchSegmenter': dict(model=nn.Identity())}
-CALLED = {'base': 'attack', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
+CALLED = {'base': 'attack', 'shape': 'kernel', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
 
 
 def registered():

@@ -156,7 +156,7 @@ def test_bad_input_is_one_line(finished, tmp_path, capfd):
     assert 'fits nowhere' in said('fit.placement.smallest=500')
     assert "fit has no field 'epoch': did you mean 'epochs'" in said('fit.epoch=3')
     assert 'no curve' in said(judge=['judge.curves.sise=[1]'])
-    assert 'expected the patch.json' in said('judge.foreign=[none.json]')
+    assert 'content = ' in said('judge.foreign=[none.json]')
     assert 'nothing to resume' in refused(arguments(tmp_path / 'bad', '--resume'), capfd)
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sparse_dense_attacks import InputError
-from sparse_dense_attacks.objectives import EightBit, MeteredObjective, Restricted
+from sparse_dense_attacks.objectives import EightBit, MeteredObjective, Objective, Restricted
 from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
 from tests.helpers import Linear, Net, objective, pictures
@@ -132,7 +132,7 @@ def test_candidates_of_one_image_in_one_call_count_each(plain):
 
 
 def test_flat_are_images_of_which_every_gradient_is_zero_everywhere(plain):
-    class Slope:
+    class Slope(Objective):
         images, region, keys, clean = plain.images, plain.region, plain.keys, plain.clean
         eligible, defined = plain.eligible, plain.defined
         weight = torch.zeros(4, 3, 5, 7)
