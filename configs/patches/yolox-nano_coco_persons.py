@@ -14,6 +14,6 @@ fit = dict(
     placement=dict(type='OnObjects', classes=['person'], scale=0.4, measure='area'),
     shape=dict(type='Patch', height=64, width=64),
     epochs=10,
-    lr=0.05)
+    lr=0.1)
 fit_dataloader = dict(batch_size=2, dataset=dict(indices=list(range(96))))
 test_dataloader = dict(batch_size=8, dataset=dict(indices=list(range(96, 128))))
