@@ -48,7 +48,7 @@ NEEDED = {'UniversalPatch': dict(artefact=PATCH), 'Custom': dict(function='len')
           'ASLO': {}, 'TorchClassifier': dict(model=nn.Identity()),
           'TorchSegmenter': dict(model=nn.Identity()),
           'TorchDetector': dict(model=nn.Identity(), decode=len)}
-CALLED = {'base': 'attack', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
+CALLED = {'base': 'attack', 'shape': 'kernel', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
 
 
 def registered():
