@@ -32,7 +32,7 @@ ACCEPTED = {
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
     'use_masks': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
-    'random': {'true'},
+    'random': {'true'}, 'apart': {'true'},
     'layer': {'word'},  # which layers there are is known to the model
 }
 NEEDED = {'TargetedPixels': dict(erase=1), 'Custom': dict(function='len'), 'Picture': {}, 'ForeignAttack': dict(function='len'),

@@ -112,6 +112,15 @@ class Patch(Pattern):
     def pattern(self) -> Tensor:
         return torch.ones(self.height, self.width, dtype=torch.bool)
 
+    def expand(self, v, size):
+        if self.stride > 1:
+            return super().expand(v, size)
+        # a pixel is in a group whose corner lies within so many above and to the left of it
+        h, w = self.height, self.width
+        spread = F.pad(v.to(torch.float32), (w - 1, w - 1, h - 1, h - 1)).flatten(0, 1)
+        spread = F.max_pool2d(F.max_pool2d(spread, (h, 1), 1), (1, w), 1)
+        return spread.unflatten(0, v.shape[:2])
+
     def _sums(self, a):
         # no TF32, unlike a convolution
         return F.avg_pool2d(a, (self.height, self.width), self.stride, divisor_override=1)
