@@ -39,7 +39,7 @@ ACCEPTED = {
     'where': {'empty'},  # anywhere
     'measures': {'none_of'},  # none
     'rotation': ANY_SIGN, 'brightness': ANY_SIGN, 'raised': ANY_SIGN, 'transforms': {'empty'},
-    'random': {'true'},
+    'random': {'true'}, 'apart': {'true'},
     'layer': {'word'},  # which layers there are is known to the model
 }
 PATCH = Artefact(pictures(1, 3, 2, 2)[0], torch.ones(2, 2) > 0, Fixed())
