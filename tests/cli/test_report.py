@@ -207,7 +207,7 @@ def test_pdf_without_a_browser_is_one_line(tmp_path, capsys, monkeypatch):
 # The table of results
 
 def results(tmp_path, *runs, options=()):
-    target = tmp_path / 'results.md'
+    target = tmp_path / 'page.md'
     report.run([*map(str, runs), '--results', str(target), *options])
     return target.read_text()
 
@@ -227,6 +227,7 @@ def test_results_put_models_against_attacks(tmp_path):
     assert row.median == {'SigmaZero': 1, 'PGD0': 3, WORST: 2}
     text = results(tmp_path, a, b, half)
     assert '| net | - | 4 | 3 pixels | 0.25 [' in text and 'left out: half.' in text and 'sda report' in text
+    assert '- b: `PGD0(k=3)`, by `tools/attack.py' in text
     wide, = rows_of({'a': Run.load(a), 'b': Run.load(b)}, budget=4)
     assert {name: one.value for name, one in wide.broken.items()} == {'SigmaZero': 0.5, 'PGD0': 0.25, WORST: 0.75}
 
@@ -243,7 +244,7 @@ def test_results_of_images_that_all_attacks_have_seen(tmp_path):
     assert row.images == 2
 
 
-@pytest.mark.parametrize('argv', [['--budget', '0'], ['--results', 'x.md']])
+@pytest.mark.parametrize('argv', [['--budget', '0'], ['--results', 'page.md']])
 def test_results_of_nothing_are_one_line(argv, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(tmp_path / 'run', finish='--budget' in argv)
