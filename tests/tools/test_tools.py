@@ -59,7 +59,7 @@ def test_report_of_a_finished_run(finished, tmp_path, capsys):
     report.run([str(finished), '--out', str(tmp_path / 'out')])
     table = (tmp_path / 'out/report.md').read_text().splitlines()
     assert table[-1] == ('| run | SigmaZero | Vanish | 3 | 0.667 | 22.5 | mAP 0.500 -> 0.250 '
-                         '| 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
+                         '| [0.000, 1.000] | A | finished | - | 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
     assert (tmp_path / 'out/curves.png').stat().st_size > 1000 and 'report.md' in capsys.readouterr().out
 
 
