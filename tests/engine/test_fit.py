@@ -192,6 +192,7 @@ def test_other_tasks_and_kinds(config, tmp_path):
     found = fit_from_command_line(arguments(tmp_path, config=config, judge=()))
     contents = {'clean', 'learned', 'grey', 'noise'} | ({'random places'} if 'pixels' in config else set())
     assert set(found) == contents and found['learned']['patches'] == 2
+    assert ('accuracy/top1' if 'resnet' in config else 'mIoU') in (tmp_path / 'judging.md').read_text()
     assert found['learned']['changed'] > 0 or 'resnet' in config, 'two pictures are hardly ever changed'
     artefact = Artefact.load(tmp_path / 'patch.json')
     if 'pixels' in config:
