@@ -115,11 +115,12 @@ class Patch(Pattern):
     def expand(self, v, size):
         if self.stride > 1:
             return super().expand(v, size)
-        # a pixel is in a group whose corner lies within so many above and to the left of it
+        # a pixel is in a group whose corner lies within so many above and to the left of it: two sums
+        # along an axis are much less work than a transposed convolution
         h, w = self.height, self.width
-        spread = F.pad(v.to(torch.float32), (w - 1, w - 1, h - 1, h - 1)).flatten(0, 1)
-        spread = F.max_pool2d(F.max_pool2d(spread, (h, 1), 1), (1, w), 1)
-        return spread.unflatten(0, v.shape[:2])
+        spread = F.pad(v.to(torch.float32), (w - 1, w - 1, h - 1, h - 1))
+        spread = F.avg_pool2d(spread, (h, 1), 1, divisor_override=1)
+        return F.avg_pool2d(spread, (1, w), 1, divisor_override=1).clamp_(max=1)
 
     def _sums(self, a):
         # no TF32, unlike a convolution
