@@ -119,11 +119,11 @@ def test_attacks_come_before_the_defence_of_files_or_not_at_all(tmp_path):
     path = config(tmp_path, "defence = 'JPEG'\nvictim = dict(defence='Median')")
     with pytest.raises(InputError, match='more than one defence is given'):
         run(path, tmp_path / 'run')
-    step = "dict(type='Defend', defence=dict(type='JPEG', space='original'))"
-    path = config(tmp_path, f"""
-test_pipeline = {{{{_base_.test_pipeline}}}}
-test_pipeline.insert(1, {step})
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))""")
+    path = config(tmp_path, """
+test_dataloader = dict(num_workers=0, dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='Defend', defence=dict(type='JPEG', space='original')),
+    dict(type='Resize', scale=(160, 128), keep_ratio=True), dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs')]))""")
     with pytest.raises(InputError, match=r"defence.space = 'original' beside threat.grid = 'input'"):
         run(path, tmp_path / 'run')
     path = config(tmp_path, "defence = dict(type='JPEG', quality=200)")
