@@ -45,6 +45,13 @@ def run(argv: list[str] | None = None) -> None:
                         help='what the budget counts')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/report'),
                         help='folder for report.html, report.md, report.csv, images.csv and curves')
+    parser.add_argument('--measures', nargs='+', default=[], metavar='NAME', help='first measure the '
+                        'stored images of each run, with its model, and keep that in its records: '
+                        'acp, anc, d20, is, inside, cam, roles, necessity, detections')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), help='for measures; default: cuda if '
+                        'there is one')
+    parser.add_argument('--trust-weights', action='store_true', help='for measures: run the code '
+                        'that a file of weights names; by default such files are refused')
     parser.add_argument('--force', action='store_true', help='draw runs of different threat models '
                         'in one chart, and mark them')
     parser.add_argument('--pdf', action='store_true', help='also report.pdf, printed by Chromium '
@@ -66,6 +73,10 @@ def run(argv: list[str] | None = None) -> None:
                          'sda attack')
     if others:
         say(f'note: passed over without a run.json: {others}')
+    for folder in folders if args.measures else ():
+        if (folder / 'run.json').is_file():
+            from .measures import measure
+            measure(folder, args.measures, args.device, args.trust_weights)
     transfers = {_label(folder, folders): (folder, read_transfer(folder))
                  for folder in folders if is_transfer(folder)}
     runs, left_out = _load(folders)
