@@ -314,6 +314,8 @@ def test_gallery_filters_sorts_and_switches(browser, page):
     assert browser.run(VISIBLE) == ['IMG', 'IMG', 'svg']  # adversarial: clean, changed pixels, boxes
     browser.hover('#tiles .open')
     assert browser.run(VISIBLE) == ['IMG', 'svg']
+    browser.hover('h1')
+    assert browser.run(VISIBLE) == ['IMG', 'IMG', 'svg']
     browser.run('document.querySelector("[name=view][value=perturbation]").click()')
     assert browser.run(VISIBLE) == ['IMG0.15', 'IMG'] and browser.complaints == []
     assert browser.run('getComputedStyle(document.querySelector("#tiles .stage img")).imageRendering') == 'pixelated'
