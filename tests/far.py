@@ -1,8 +1,8 @@
 """A device that is far away, made of the CPU: counts what is read from it, and refuses tensors of two devices in one step."""
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_flatten, tree_map_only
 
 FAR = torch.device('meta')  # autograd treats it as the CPU; what is computed lies in ``Far.near``
 READS = ('_local_scalar_dense', 'item', 'nonzero', 'masked_select', 'equal', 'is_nonzero', 'unique2', '_unique2', 'unique_dim')
@@ -31,6 +31,16 @@ class Far(Tensor):
         raise AssertionError(f'{func} outside of Watch')
 
 
+class Factories(TorchFunctionMode):
+    """``torch.tensor`` asks no dispatch mode where it puts what it is given."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        device = kwargs.pop('device', None) if func is torch.tensor else None
+        made = func(*args, **kwargs)
+        return made if device is None else made.to(device)
+
+
 class Watch(TorchDispatchMode):
     """Within it ``device=FAR`` is a device with data.
 
@@ -41,6 +51,16 @@ class Watch(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.reads: list[str] = []
+        self.factories: list[Factories] = []
+
+    def __enter__(self):
+        self.factories.append(Factories())
+        self.factories[-1].__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.factories.pop().__exit__(*error)
 
     def put(self, near: Tensor) -> Tensor:
         with self:
@@ -49,16 +69,18 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = func._schema.name.partition('::')[2]
-        tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
+        tensors = list(_tensors((*args, *kwargs.values())))
         far = [one for one in tensors if isinstance(one, Far)]
         device = kwargs.get('device')
         if device is not None:
             kwargs['device'] = torch.device('cpu')
         goes_far = bool(far) if device is None else torch.device(device) == FAR
+        assert all(isinstance(one, Far) or one.device != FAR for one in tensors), f'{name} is given a tensor without data'
         self._check(name, args, tensors, far)
         if self._waits(name, args, far, goes_far):
             self.reads.append(name)
-        near_args, near_kwargs = tree_map_only(Far, lambda one: one.near, (args, kwargs))
+        near_args = _changed(args, Far, lambda one: one.near)
+        near_kwargs = {key: _changed(value, Far, lambda one: one.near) for key, value in kwargs.items()}
         if name == '_to_copy' and device is not None:  # always another tensor, as on a real device
             out = near_args[0].clone().to(**{key: value for key, value in near_kwargs.items()
                                              if key in ('dtype', 'memory_format') and value is not None})
@@ -68,7 +90,7 @@ class Watch(TorchDispatchMode):
             return args[0]
         if not goes_far or name == '_local_scalar_dense':
             return out
-        out = tree_map_only(Tensor, Far, out)
+        out = _changed(out, Tensor, Far)
         return out if name == '_to_copy' or not far else return_and_correct_aliasing(func, args, kwargs, out)
 
     @staticmethod
@@ -85,6 +107,21 @@ class Watch(TorchDispatchMode):
         places = _places(args) if name in INDEXING else ()
         others = [one for one in tensors if not isinstance(one, Far) and one.ndim and not any(one is place for place in places)]
         assert not others, f'{name} mixes tensors of the device with those of the CPU, {[tuple(one.shape) for one in others]}'
+
+
+def _tensors(values):
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _changed(value, kind: type, change):
+    """A value with what is of a kind, also within lists, changed."""
+    if isinstance(value, kind):
+        return change(value)
+    return type(value)(_changed(one, kind, change) for one in value) if type(value) in (list, tuple) else value
 
 
 def _places(args: tuple) -> list:

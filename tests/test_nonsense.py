@@ -39,7 +39,7 @@ ACCEPTED = {
     'where': {'empty'},  # anywhere
     'measures': {'none_of'},  # none
     'rotation': ANY_SIGN, 'brightness': ANY_SIGN, 'raised': ANY_SIGN, 'transforms': {'empty'},
-    'random': {'true'},
+    'random': {'true'}, 'apart': {'true'},
     'layer': {'word'},  # which layers there are is known to the model
 }
 PATCH = Artefact(pictures(1, 3, 2, 2)[0], torch.ones(2, 2) > 0, Fixed())
@@ -48,7 +48,7 @@ NEEDED = {'UniversalPatch': dict(artefact=PATCH), 'Custom': dict(function='len')
           'ASLO': {}, 'TorchClassifier': dict(model=nn.Identity()),
           'TorchSegmenter': dict(model=nn.Identity()),
           'TorchDetector': dict(model=nn.Identity(), decode=len)}
-CALLED = {'base': 'attack', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
+CALLED = {'base': 'attack', 'shape': 'kernel', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
 
 
 def registered():

@@ -33,7 +33,7 @@ def test_pieces_have_eight_neighbours_and_the_share_is_that_of_the_image_without
 
 @pytest.mark.parametrize('limits', [dict(max_area=2 / 64), dict(max_components=2)])
 def test_what_is_beyond_the_limits_is_no_success(limits):
-    model, images = Net(), pictures(6, 3, 8, 8)
+    model, images = Net(gain=0.3), pictures(6, 3, 8, 8)
     labels = model(images).argmax(1)
     options = dict(attack='sparse_pgd', k=5, steps=40)
     free, held = (attack(model, images, labels, threat=threat, **options) for threat in (None, limits))

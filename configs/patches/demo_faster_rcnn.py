@@ -12,5 +12,4 @@ fit = dict(
     lr=0.05)
 fit_dataloader = dict(batch_size=4, dataset=dict(indices=list(range(48))))
 test_dataloader = dict(batch_size=8, dataset=dict(indices=list(range(48, 64))))
-judge = dict(curves=dict(scale=[0.5, 0.75, 1.0, 1.5], rotation=[0, 15, 30, 90], brightness=[-0.4, -0.2, 0, 0.2],
-                         gap=[0.0, 0.1, 0.3]))
+judge = dict(curves=dict(scale=[0.5, 1.0, 1.5], rotation=[0, 30, 90], brightness=[-0.3, 0, 0.3], gap=[0.0, 0.2]))

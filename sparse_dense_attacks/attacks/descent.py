@@ -196,7 +196,7 @@ class Descent(MinimumAttack):
             tired=torch.zeros_like(v, dtype=x.dtype),
             # share dropped at once; the smallest success once more, and for how many steps there was none
             share=x.new_full((len(x),), self.drop), missed=torch.zeros_like(fewest),
-            top_p=p, top_v=v, top_grad=p)
+            top_p=p, top_v=v, top_grad=torch.zeros_like(x))
 
     def _hold(self, s: Active) -> None:
         """Take the candidate for the held point where it is better; what came in to no avail gets tired."""

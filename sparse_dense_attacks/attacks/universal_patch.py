@@ -2,12 +2,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_config, check_number, check_path
+from ..checks import check_choice, check_config, check_number, check_path, shown
+from ..errors import InputError
 from ..objectives.base import AnyObjective, Restricted
 from ..ops import generator_of, to_8bit
 from ..patches import Artefact, Looks, Placement, Places, paint
@@ -83,6 +85,9 @@ class UniversalPatch(Attack):
             return torch.full_like(own, 128 / 255)
         if self.content in ('noise', ELSEWHERE):
             return to_8bit(torch.rand(own.shape, generator=generator_of(0, 'noise')))
+        if not Path(self.content).is_file():
+            raise InputError(f'UniversalPatch: content = {shown(self.content)}, expected learned, '
+                             f'grey, noise, {ELSEWHERE}, or the patch.json of another artefact')
         other = Artefact.load(self.content).pattern[None]
         return to_8bit(torch.nn.functional.interpolate(other, own.shape[1:], mode='area')[0])
 

@@ -92,6 +92,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     Raises:
         InputError: as :func:`prepare`.
     """
+    from ..engine.defend import defends_files
     from ..results import Run, describe, file_digest, literal, versions
     from ..threat_model import ThreatModel
     from .configs import unset_variables
@@ -126,9 +127,9 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
         identity['defence'] = describe(defence)
         if defence.space == 'input':
             victim = dict(victim or {}, defence=defence)
-        elif threat.grid == 'input':
-            raise InputError("defence.space = 'original' beside threat.grid = 'input': the attack "
-                             'would come after the defence; set either to the other one')
+    if threat.grid == 'input' and defends_files(dataset):
+        raise InputError("defence.space = 'original' beside threat.grid = 'input': the attack would "
+                         'come after the defence; set either to the other one')
     for key in ('attack', 'goal', 'threat', *_OLDER):
         cfg.pop(key, None)
     draw = dict(type='AttackVisualizationHook', images=pictures)
@@ -142,6 +143,9 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
 def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
     """The defence of a config, taken out of it; one of image files goes into the test pipelines.
 
+    A DefenceHook, which stock runs have, is taken for one: in a run of ours it would come before
+    the attack.
+
     Args:
         victim: options of the victim, which may name it instead.
 
@@ -153,11 +157,17 @@ def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
     given = [cfg.pop('defence', None)]
     if isinstance(victim, dict):
         given.append(victim.pop('defence', None))
+    hooks = list(cfg.get('custom_hooks') or [])
+    ours = [hook for hook in hooks if str(hook.get('type')).endswith('DefenceHook')]
+    if ours:
+        given += [hook['defence'] for hook in ours]
+        cfg.custom_hooks = [hook for hook in hooks if hook not in ours]
     given = [one for one in given if one is not None]
     if not given:
         return None
     if len(given) > 1:
-        raise InputError('defence and victim.defence are both given: leave one out')
+        raise InputError('more than one defence is given (defence, victim.defence, a DefenceHook): '
+                         'leave all but one out')
     defence = built_defence(given[0].to_dict() if hasattr(given[0], 'to_dict') else given[0])
     if defence.space == 'original':
         defend_files(cfg.test_dataloader.dataset, describe(defence))

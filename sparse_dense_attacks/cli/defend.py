@@ -47,7 +47,8 @@ def run(argv: list[str] | None = None) -> list[list[str]]:
     guard_loading(args.trust_weights)
     cfg = read_config(args.config)
     attacks, defences = _named(cfg, 'attacks', args.config), _named(cfg, 'defences', args.config)
-    cfg.pop('attacks', None), cfg.pop('defences', None)
+    for key in ('attacks', 'defences'):
+        cfg.pop(key, None)
     _check(attacks, defences)
     folder = Path(args.work_dir or f'work_dirs/defend_{Path(cfg.filename).stem}')
     lines = []

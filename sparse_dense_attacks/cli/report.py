@@ -10,20 +10,23 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from .. import __version__
 from ..errors import InputError
+from ..evaluation import draw_curves
+from ..evaluation.comparison import same_threat, write_results
+from ..evaluation.page import Report, curves_of, render, table_of
+from ..evaluation.shots import status_of
+from ..evaluation.transfer_view import is_transfer, read_transfer
+from ..results import Run
 from ..screen import add_row, first, printable, progress, say, show
 from . import common
-
-if TYPE_CHECKING:
-    from ..results import Run
 
 __all__ = ['main', 'run']
 
@@ -62,7 +65,6 @@ def run(argv: list[str] | None = None) -> None:
     if args.budget is not None and args.budget < 1:
         raise InputError(f'--budget {args.budget}: expected 1 pixel or more')
 
-    from ..evaluation.transfer_view import is_transfer, read_transfer
     folders = list(dict.fromkeys(folder.resolve() for folder in args.work_dirs
                                  if (folder / 'run.json').is_file() or is_transfer(folder)))
     others = ', '.join(str(one) for one in args.work_dirs if one.resolve() not in folders)
@@ -79,7 +81,6 @@ def run(argv: list[str] | None = None) -> None:
                  for folder in folders if is_transfer(folder)}
     runs, left_out = _load(folders)
     if args.results:
-        from ..evaluation.comparison import write_results
         if not runs:
             raise InputError('--results makes its table of runs of sda attack; these are of sda '
                              'transfer, whose tables are in transfer.md')
@@ -89,13 +90,12 @@ def run(argv: list[str] | None = None) -> None:
     _write(runs, transfers, left_out, args)
 
 
-def _load(folders: list[Path]) -> tuple[dict[str, 'Run'], list[str]]:
+def _load(folders: list[Path]) -> tuple[dict[str, Run], list[str]]:
     """The runs by their names, and what of them could not be read.
 
     Raises:
         InputError: one run was asked for, and cannot be read.
     """
-    from ..results import Run
     runs, left_out = {}, []
     for folder in folders:
         label = _label(folder, folders)
@@ -116,9 +116,8 @@ def _load(folders: list[Path]) -> tuple[dict[str, 'Run'], list[str]]:
     return runs, left_out
 
 
-def _write(runs: Mapping[str, 'Run'], transfers: Mapping, left_out: list[str],
+def _write(runs: Mapping[str, Run], transfers: Mapping, left_out: list[str],
            args: argparse.Namespace) -> None:
-    from ..evaluation.page import Report, render, table_of
     args.out.mkdir(parents=True, exist_ok=True)
     report = Report(args.unit, args.force, left_out, transfers, __version__)
     total = sum(len(one.records) for one in runs.values())
@@ -146,11 +145,8 @@ def _write(runs: Mapping[str, 'Run'], transfers: Mapping, left_out: list[str],
     show(f'page to look at: {args.out / "report.html"} ({size:.1f} MB)')
 
 
-def _draw(runs: Mapping[str, 'Run'], args: argparse.Namespace) -> list[str]:
+def _draw(runs: Mapping[str, Run], args: argparse.Namespace) -> list[str]:
     """Charts of the runs, one for each threat model; what they are called."""
-    from ..evaluation import draw_curves
-    from ..evaluation.comparison import same_threat
-    from ..evaluation.page import curves_of
     groups = same_threat(runs)
     mixed = len(groups) > 1
     if mixed and args.force:
@@ -175,9 +171,8 @@ def _write_csv(path: Path, head: list[str], rows: list[list]) -> None:
         writer.writerows(rows)
 
 
-def _write_images(path: Path, runs: Mapping[str, 'Run']) -> None:
+def _write_images(path: Path, runs: Mapping[str, Run]) -> None:
     """A line for each image of each run, with its measures."""
-    from ..evaluation.shots import status_of
     measures = list(dict.fromkeys(name for run in runs.values() for one in run.records
                                   for name in one.measures))
     head = ['run', 'image', 'status', 'pixels', 'elements', 'groups', 'linf', 'forwards',
@@ -211,7 +206,6 @@ def _print(page: Path, target: Path) -> None:
 
 
 def _command(argv: list[str] | None) -> str:
-    import sys
     return printable(shlex.join(['sda', 'report', *(sys.argv[1:] if argv is None else argv)]))
 
 

@@ -17,7 +17,7 @@ from .data import leaves
 from .pictures import channel_order, preprocessing
 
 __all__ = ['Defend', 'DefenceHook', 'built_defence', 'defence_of_inputs', 'defend_files',
-           'defend_picture']
+           'defend_picture', 'defends_files']
 
 
 def built_defence(cfg: Any) -> Defence:
@@ -115,6 +115,12 @@ class DefenceHook(Hook):
         data_batch.update(defend_batch(self.defence, data_batch, keys, self.order))
 
     before_val_iter = before_test_iter
+
+
+def defends_files(dataset: Any) -> bool:
+    """Whether a test pipeline of a data set's config defends the files."""
+    return any(str(step.get('type')).rpartition('.')[2] == 'Defend'
+               for leaf in leaves(dataset) for step in leaf.get('pipeline', ()))
 
 
 def defend_files(dataset: Any, defence: Mapping) -> None:

@@ -253,7 +253,7 @@ def _loader(cfg: Mapping) -> dict:
                      'files')
 
 
-def _without_us(content: dict, model, defended: bool) -> dict:
+def _without_us(content: dict, model, defended: bool = False) -> dict:
     """A config's content without the hooks and imports of this package, unless model or defence need it."""
     named = content.pop('custom_imports', None) or {}
     imports = named.get('imports') or []

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,7 @@ class FitLoop(TestLoop):
 def _table(found: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """A row for each number, a column for each version that is no point of a curve."""
     versions = [name for name in found if name.split()[0] not in CURVES]
-    native = [key for key in found['clean'] if '/' in key]
+    native = list(takewhile(lambda name: name != 'changed', found['clean']))  # come before ours
     names = [*native, *(key for key in SHOWN if any(key in found[one] for one in versions))]
     rows = [[name, *(_show(found[one].get(name)) for one in versions)] for name in names]
     return ['', *versions], rows

@@ -95,8 +95,8 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
             unreadable = batch.pop('unreadable', ())
             if len(batch['inputs']):
                 room = DRAWN - len(truths)
-                found, drawn = _look(runner.model, batch, attackers, evaluators, seen, classes)
-                truths += found
+                right, drawn = _look(runner.model, batch, attackers, evaluators, seen, classes)
+                truths += right
                 _draw(pictures, drawn, attacker.channels, room)
                 keys |= {sample_key(sample) for sample in batch['data_samples']}
             advance(len(batch['inputs']) + len(unreadable))

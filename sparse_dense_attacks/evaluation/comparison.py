@@ -184,9 +184,17 @@ def write_results(runs: Mapping[str, Run], path: Path, command: str,
                   '-' if row.budget is None else f'{row.budget} pixels',
                   *(_cell(row, name) for name in names)] for row in rows]
         parts.append(f'\n## {call(model["goal"])}\n\nThreat model: `{call(model["threat"])}`\n\n'
-                     + markdown_table(head, cells))
+                     + markdown_table(head, cells) + '\n'
+                     + ''.join(_made(name, finished[name]) for name in group))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(''.join(parts))
+
+
+def _made(name: str, run: Run) -> str:
+    """How a run was made."""
+    command = run.info.get('command')
+    made = f', by `{command}`' if command else ''
+    return f'- {name}: `{call(run.identity.get("attack"))}`{made}\n'
 
 
 def _cell(row: Row, name: str) -> str:

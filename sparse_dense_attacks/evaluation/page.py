@@ -55,7 +55,7 @@ def state(run: Run) -> str:
     if not run.metrics:
         return f'unfinished: {len(run.records)} images so far'
     scored = run.metrics.get('attack/images', attacked)
-    return 'finished' if scored == attacked else f'finished for {scored} of {attacked} images'
+    return 'finished' if scored >= attacked else f'finished for {scored} of {attacked} images'
 
 
 def measure_means(records: Sequence[Record]) -> dict[str, Interval]:

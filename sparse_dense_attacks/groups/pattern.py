@@ -153,9 +153,12 @@ class Patch(Pattern):
     def expand(self, v, size):
         if self.stride > 1:
             return super().expand(v, size)
-        # the sum over the groups that contain a pixel, as quick as that over the pixels of a group
-        columns, rows = self.width - 1, self.height - 1
-        return self._sums(F.pad(v.to(torch.float32), (columns, columns, rows, rows))).clamp_(max=1)
+        # a pixel is in a group whose corner lies within so many above and to the left of it: two sums
+        # along an axis are much less work than a transposed convolution
+        h, w = self.height, self.width
+        spread = F.pad(v.to(torch.float32), (w - 1, w - 1, h - 1, h - 1))
+        spread = F.avg_pool2d(spread, (h, 1), 1, divisor_override=1)
+        return F.avg_pool2d(spread, (1, w), 1, divisor_override=1).clamp_(max=1)
 
     def _sums(self, a):
         # no TF32, unlike a convolution

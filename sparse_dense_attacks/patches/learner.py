@@ -2,12 +2,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checks import check_budget, check_config, check_int, check_number, check_path, is_count
+from ..checks import (
+    check_budget,
+    check_config,
+    check_int,
+    check_number,
+    check_path,
+    is_count,
+    shown,
+)
 from ..errors import InputError
 from ..groups import Kernel, Patch
 from ..groups.pattern import Pattern
@@ -81,6 +90,9 @@ class Recipe:
                 raise InputError('Recipe: tv and nps are about the surface of a patch: leave them '
                                  'out where pixels are chosen')
         check_path(self, 'start')
+        if self.start not in STARTS and not Path(self.start).is_file():
+            raise InputError(f'Recipe: start = {shown(self.start)}, expected grey, random, or an '
+                             'image file, and there is no such file')
         check_number(self, 'cap', 0, 1, high_ok=True)
         check_number(self, 'tv', low_ok=True)
         check_number(self, 'nps', low_ok=True)

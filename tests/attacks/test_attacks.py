@@ -765,7 +765,7 @@ def test_the_last_gradient_costs_a_backward_and_changes_nothing():
 
 
 def test_unknown_behaviour_of_the_published_code_is_refused():
-    with pytest.raises(InputError, match="published = .'speed'.,. expected a list of some of 'stale gradient', 'sigmoid'"):
+    with pytest.raises(InputError, match=r"published = \('speed',\), expected a list of some of 'stale gradient', 'sigmoid'"):
         SparsePGD(published=('speed',))
     with pytest.raises(InputError, match="stagnation = 'never'"):
         SparsePGD(stagnation='never')

@@ -41,9 +41,10 @@ def make_run(folder, images=4, attack='SparsePGD', goal='Vanish', kind='boxes', 
         store.add(Record(key, bool(success(i)), bool(success(i)), True, l0_pixels=changed(i), l0_elements=3 * changed(i),
                          seconds=1.0, measures=dict(anc=float(i), IS=None, geometry_disagrees=False)), adversarial)
         if views:
-            boxes = dict(boxes=[[8, 8, 40, 32]], labels=[0], scores=[0.9]), dict(boxes=[], labels=[], scores=[])
-            maps = (rows % 3).astype(np.uint8), np.full(size, 255, np.uint8)
-            kept.add(key, clean, adversarial, dict(boxes=boxes, labels=maps, classes=(dict(label=0), dict(label=2)))[kind])
+            answers = dict(boxes=(dict(boxes=[[8, 8, 40, 32]], labels=[0], scores=[0.9]), dict(boxes=[], labels=[], scores=[])),
+                           labels=((rows % 3).astype(np.uint8), np.full(size, 255, np.uint8)),
+                           classes=(dict(label=0), dict(label=2)))
+            kept.add(key, clean, adversarial, answers[kind])
     if finish:
         store.write_json('metrics.json', {'clean/mAP': 0.5, 'adv/mAP': 0.25, 'attack/images': images})
     store.close()
@@ -56,7 +57,8 @@ def make_transfer(folder):
     lines = [f'"{EVIL}",b,attack,change,0,0.9,0.9,0.8,1,8', f'"{EVIL}",b,random,change,0,0.1,0.1,0,0.2,8',
              f'"{EVIL}",b,attack,change_excess,,,0.8,0.7,0.9,8']
     (folder / 'transfer.csv').write_text('\n'.join([head, *lines]) + '\n')
-    (folder / 'transfer.md').write_text(f'# Transfer\n\n| source | b |\n| --- | --- |\n| {EVIL} | **0.9** (d) |\n\n## Notes\n\n- note one\n')
+    table = f'| source | b |\n| --- | --- |\n| {EVIL} | **0.9** (d) |'
+    (folder / 'transfer.md').write_text(f'# Transfer\n\n{table}\n\n## Notes\n\n- note one\n')
     Image.new('RGB', (30, 20), 'red').save(folder / 'gallery' / f'{EVIL.replace("/", "_")}__b.png')
     return folder
 
@@ -136,7 +138,8 @@ def test_an_image_that_is_gone_is_named(tmp_path):
 
 
 def test_unfinished_and_empty_runs_say_so(tmp_path):
-    runs = [make_run(tmp_path / 'half', finish=False), make_run(tmp_path / 'none', images=0, finish=False), make_run(tmp_path / 'all')]
+    runs = [make_run(tmp_path / 'half', finish=False), make_run(tmp_path / 'none', images=0, finish=False),
+            make_run(tmp_path / 'all')]
     page = page_of(*runs, out=tmp_path / 'out')
     assert 'half (unfinished: 4 images so far)' in page and 'none (empty: no image yet)' in page and 'all (' not in page
     assert 'half (unfinished: 4 images so far)' in (tmp_path / 'out/report.md').read_text()
@@ -159,7 +162,8 @@ def test_threat_models_are_never_drawn_in_one_curve_unless_forced(tmp_path):
     charts = re.findall(r'<figure class="chart">.*?</figure>', page, re.S)
     names = [re.findall(r'</svg>\s*(\S+)</label>', one) for one in charts]
     assert names == [['a', 'c'], ['b']] and (tmp_path / 'out/curves_2.png').is_file() and '2 threat models' in page
-    forced, = re.findall(r'<figure class="chart">.*?</figure>', page_of(*runs, out=tmp_path / 'forced', options=['--force']), re.S)
+    page = page_of(*runs, out=tmp_path / 'forced', options=['--force'])
+    forced, = re.findall(r'<figure class="chart">.*?</figure>', page, re.S)
     assert re.findall(r'</svg>\s*(.+?)</label>', forced) == ['[A] a', '[A] c', '[B] b']
     assert 'different threat models (A, B)' in forced
 
@@ -203,7 +207,7 @@ def test_pdf_without_a_browser_is_one_line(tmp_path, capsys, monkeypatch):
 # The table of results
 
 def results(tmp_path, *runs, options=()):
-    target = tmp_path / 'results.md'
+    target = tmp_path / 'page.md'
     report.run([*map(str, runs), '--results', str(target), *options])
     return target.read_text()
 
@@ -223,6 +227,7 @@ def test_results_put_models_against_attacks(tmp_path):
     assert row.median == {'SigmaZero': 1, 'PGD0': 3, WORST: 2}
     text = results(tmp_path, a, b, half)
     assert '| net | - | 4 | 3 pixels | 0.25 [' in text and 'left out: half.' in text and 'sda report' in text
+    assert '- b: `PGD0(k=3)`, by `tools/attack.py' in text
     wide, = rows_of({'a': Run.load(a), 'b': Run.load(b)}, budget=4)
     assert {name: one.value for name, one in wide.broken.items()} == {'SigmaZero': 0.5, 'PGD0': 0.25, WORST: 0.75}
 
@@ -239,7 +244,7 @@ def test_results_of_images_that_all_attacks_have_seen(tmp_path):
     assert row.images == 2
 
 
-@pytest.mark.parametrize('argv', [['--budget', '0'], ['--results', 'x.md']])
+@pytest.mark.parametrize('argv', [['--budget', '0'], ['--results', 'page.md']])
 def test_results_of_nothing_are_one_line(argv, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = make_run(tmp_path / 'run', finish='--budget' in argv)

@@ -11,8 +11,9 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from sparse_dense_attacks import InputError  # noqa: E402
-from sparse_dense_attacks.cli import main  # noqa: E402
+from sparse_dense_attacks.cli import defend, main  # noqa: E402
 from sparse_dense_attacks.cli.attack import attack_from_command_line, opened, prepare  # noqa: E402
+from sparse_dense_attacks.cli.configs import read_config  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -83,6 +84,8 @@ def test_the_defended_model_is_judged_whichever_way_it_is_run(tmp_path, first_th
     path = config(tmp_path, f'victim = dict(defence={COARSE})')
     assert run(path, tmp_path / 'named')[f'adv/{MAP}'] == metrics[f'adv/{MAP}']
     assert identity(tmp_path / 'named') == identity(tmp_path / 'run')
+    path = config(tmp_path, f"custom_hooks = [dict(type='DefenceHook', defence={COARSE})]")
+    assert run(path, tmp_path / 'hooked')[f'adv/{MAP}'] == metrics[f'adv/{MAP}']
 
 
 @pytest.mark.parametrize('space', ['input', 'original'])
@@ -114,7 +117,14 @@ def test_attacks_come_before_the_defence_of_files_or_not_at_all(tmp_path):
     with pytest.raises(InputError, match=r"defence.space = 'original' beside threat.grid = 'input'"):
         run(path, tmp_path / 'run')
     path = config(tmp_path, "defence = 'JPEG'\nvictim = dict(defence='Median')")
-    with pytest.raises(InputError, match='defence and victim.defence are both given'):
+    with pytest.raises(InputError, match='more than one defence is given'):
+        run(path, tmp_path / 'run')
+    path = config(tmp_path, """
+test_dataloader = dict(num_workers=0, dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='Defend', defence=dict(type='JPEG', space='original')),
+    dict(type='Resize', scale=(160, 128), keep_ratio=True), dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs')]))""")
+    with pytest.raises(InputError, match=r"defence.space = 'original' beside threat.grid = 'input'"):
         run(path, tmp_path / 'run')
     path = config(tmp_path, "defence = dict(type='JPEG', quality=200)")
     with pytest.raises(InputError, match='JPEG: quality = 200, expected an int from 1 to 95'):
@@ -158,6 +168,17 @@ attacks = dict(few=dict(type='SparsePGD', k=0.01, steps=3, early_stop=False))
     assert main(['defend', path, '--work-dir', str(tmp_path / 'x')]) == 2
     assert 'error: JPEG: quality = 0, expected an int from 1 to 95' in capfd.readouterr().err
     assert not (tmp_path / 'x').exists(), 'refused before any work'
+
+
+@pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'configs/defences').glob('*.py')))
+def test_the_demo_models_have_a_table_of_defences(name):
+    path = ROOT / f'configs/defences/{name}.py'
+    assert f'#     sda defend sparse_dense_attacks::defences/{name}.py' in path.read_text()
+    cfg = read_config(str(path))
+    attacks, defences = (defend._named(cfg, key, str(path)) for key in ('attacks', 'defences'))
+    defend._check(attacks, defences)
+    assert set(attacks) == {'spgd', 'sigma_zero'} and len(defences) == 6
+    assert cfg.load_from.endswith(f'{name}.pth')
 
 
 def test_transfer_to_a_defended_victim(tmp_path):

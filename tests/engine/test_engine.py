@@ -28,6 +28,7 @@ from sparse_dense_attacks.engine.hooks.attack_visualization_hook import show_per
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
 from sparse_dense_attacks.engine.pictures import from_picture, to_picture  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
+from sparse_dense_attacks.results.views import Views  # noqa: E402
 from tests import forks  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
@@ -103,6 +104,22 @@ def clean_scene(index: int) -> np.ndarray:
     name = next(image['file_name'] for image in annotations['images'] if image['id'] == index)
     with Image.open(ROOT / 'data/demo_scenes/val' / name) as image:
         return np.array(image.convert('RGB'))
+
+
+def test_a_run_keeps_its_clean_images_and_what_was_found(finished):
+    work_dir, _ = finished
+    views = Views(work_dir)
+    assert set(views.answers()) == {'0', '1', '2'} and 'ball' in views.classes()
+    for record in records(work_dir):
+        undo = views.undo(record['key'])
+        with Image.open(work_dir / record['file']) as image:
+            adversarial = np.array(image)
+        with Image.open(ROOT / f'data/demo_scenes/val/{int(record["key"]):06d}.png') as image:
+            clean = np.array(image)
+        assert (undo[..., 3] > 0).sum() == record['l0_pixels']
+        assert np.array_equal(np.where(undo[..., 3:] > 0, undo[..., :3], adversarial), clean)
+        said = views.answers()[record['key']]
+        assert said['clean']['boxes'] and len(said['clean']['boxes']) == len(said['clean']['scores'])
 
 
 def test_resume_of_a_finished_run_attacks_nothing_and_gives_the_same_metrics(finished, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from sparse_dense_attacks.cli.fit import fit_from_command_line, prepare_fit
 from sparse_dense_attacks.engine.fit import Judging
 from sparse_dense_attacks.engine.judging import average_precisions
 from sparse_dense_attacks.evaluation import Found, detected, hallucinated
+from sparse_dense_attacks.patches import Fixed
 
 pytestmark = pytest.mark.openmmlab
 
@@ -58,7 +59,7 @@ def test_a_fit_writes_all_its_files(finished):
     assert page['placement']['type'] == 'OnObjects' and page['images'] == 4 and page['epochs'] == 2
     assert len(page['split']) == len(page['weights']) == 16 and page['goal']['type'] == 'Vanish'
     assert page['counts']['patches'] > 4 and artefact.pattern.shape == (3, 16, 16)
-    assert len(artefact.pattern.unique()) > 100, 'something was learned'
+    assert len(artefact.pattern.unique()) > 50, 'something was learned'
     assert set(found) == {'clean', 'learned', 'grey', 'noise', 'scale 1.0 learned', 'scale 1.0 grey', 'gap 0.1 learned',
                           'gap 0.1 grey'}
     assert json.loads((work_dir / 'judging.json').read_text()) == found and len(list((work_dir / 'pictures').iterdir())) == 2
@@ -109,22 +110,41 @@ def test_the_model_is_as_it_was_and_the_images_too(tmp_path):
     assert flags == [(one.requires_grad, one.grad) for one in runner.model.parameters()]
 
 
-@pytest.mark.parametrize('grid', ['input', 'original'])
-def test_the_artefact_goes_through_the_loop_of_every_attack(finished, tmp_path, grid):
-    attack = ['attack._delete_=True', 'attack.type=UniversalPatch', f'attack.artefact={finished[0] / "patch.json"}']
-    result = attack_from_command_line([
-        str(ROOT / 'configs/spgd_faster_rcnn.py'), '--work-dir', str(tmp_path), '--device', 'cpu', '--cfg-options', *attack,
-        'test_dataloader.num_workers=0', 'test_dataloader.dataset.indices=[4,5]', f'threat.grid={grid}'])
-    assert result['adv/coco/bbox_mAP_50'] == pytest.approx(finished[1]['learned']['coco/bbox_mAP_50'], abs=1e-6)
-    assert result['attack/patches'] == finished[1]['learned']['patches']
-    records = [json.loads(line) for line in (tmp_path / 'records.jsonl').read_text().splitlines()]
+def attacked(artefact, work_dir, grid):
+    """The metrics of an attack with an artefact, and its records."""
+    metrics = attack_from_command_line([
+        str(ROOT / 'configs/spgd_faster_rcnn.py'), '--work-dir', str(work_dir), '--device', 'cpu', '--cfg-options',
+        'attack._delete_=True', 'attack.type=UniversalPatch', f'attack.artefact={artefact}', f'threat.grid={grid}',
+        'test_dataloader.num_workers=0', 'test_dataloader.dataset.indices=[4,5]'])
+    return metrics, [json.loads(line) for line in (work_dir / 'records.jsonl').read_text().splitlines()]
+
+
+def test_the_artefact_goes_through_the_loop_of_every_attack(finished, tmp_path):
+    work_dir, found = finished
+    metrics, records = attacked(work_dir / 'patch.json', tmp_path, 'input')
+    assert metrics['adv/coco/bbox_mAP_50'] == pytest.approx(found['learned']['coco/bbox_mAP_50'], abs=1e-6)
+    assert metrics['attack/patches'] == found['learned']['patches']
     assert all(one['l0_pixels'] > 0 and one['forwards'] == 1 and one['measures']['patches'] for one in records)
-    assert (tmp_path / 'dataset').is_dir() == (grid == 'original')
-    # red is red: colours of the stored picture are those of the patch
-    with Image.open(tmp_path / records[0]['file']) as stored:
-        pixels = np.array(stored).reshape(-1, 3)
-    pattern = Artefact.load(finished[0] / 'patch.json').pattern
-    assert pixels.shape[1] == len(pattern)
+
+
+def test_the_patch_in_the_files_has_its_own_colours(tmp_path, capfd):
+    """Red is red though the loader gives BGR; the weights it was learned on are others, which is said."""
+    pattern = torch.tensor([1., 0.5, 0.])[:, None, None].expand(3, 5, 7).mul(255).round() / 255
+    patch = Artefact(pattern, torch.ones(5, 7) > 0, Fixed(position=(1, 0)), dict(weights='0123456789abcdef'))
+    metrics, records = attacked(patch.write(tmp_path / 'patch'), tmp_path / 'run', 'original')
+    for one in records:
+        with Image.open(tmp_path / 'run' / one['file']) as image:
+            corner = np.array(image)[-5:, :7]
+        assert (corner == (255, 128, 0)).all() and one['measures'] == dict(
+            patches=1, left_alone=0, geometry_disagrees=False)
+    assert (tmp_path / 'run/dataset').is_dir() and metrics['attack/patches'] == 2
+    assert 'learned on other weights (0123456789abcdef)' in capfd.readouterr().err
+
+
+def test_on_the_files_the_same_is_learned_where_the_pipeline_moves_no_pixel(finished, tmp_path):
+    fit_from_command_line(arguments(tmp_path, judge=['judge=None'], options=['threat.grid=original']))
+    first, second = (Artefact.load(folder / 'patch.json') for folder in (finished[0], tmp_path))
+    assert (first.pattern - second.pattern).abs().max() < 1.5 / 255
 
 
 def refused(args, capfd):
@@ -142,7 +162,7 @@ def test_bad_input_is_one_line(finished, tmp_path, capfd):
     assert 'fits nowhere' in said('fit.placement.smallest=500')
     assert "fit has no field 'epoch': did you mean 'epochs'" in said('fit.epoch=3')
     assert 'no curve' in said(judge=['judge.curves.sise=[1]'])
-    assert 'expected the patch.json' in said('judge.foreign=[none.json]')
+    assert 'content = ' in said('judge.foreign=[none.json]')
     assert 'nothing to resume' in refused(arguments(tmp_path / 'bad', '--resume'), capfd)
 
 
@@ -158,19 +178,11 @@ def test_a_fit_is_not_resumed_with_another_split(finished, tmp_path, capfd):
 
 
 def test_a_split_without_the_class_is_refused(tmp_path, capfd):
-    runner = prepare_fit(arguments(tmp_path))
-    runner.test_loop.teacher.goal  # noqa: B018  built
-    counts = {name: 0 for name in runner.test_loop.dataloader.dataset.metainfo['classes']}
-    dataset, names = runner.test_loop.train.dataset, list(counts)
-    for index in range(len(dataset)):
-        for one in dataset.get_data_info(index)['instances']:
-            counts[names[one['bbox_label']]] += 1
-    absent = next((name for name, count in counts.items() if not count), None)
-    if absent is None:  # all six in four scenes: then of one scene
-        one = dataset.get_data_info(0)['instances']
-        absent = next(name for number, name in enumerate(names) if number not in {o['bbox_label'] for o in one})
-    goal = f'goal.classes=[{absent}]'
-    line = refused(arguments(tmp_path / 'bad', options=[goal, 'fit_dataloader.dataset.indices=[0]']), capfd)
+    one = 'fit_dataloader.dataset.indices=[0]'
+    dataset = prepare_fit(arguments(tmp_path, options=[one])).test_loop.train.dataset
+    there = {item['bbox_label'] for item in dataset.get_data_info(0)['instances']}
+    absent = next(name for number, name in enumerate(dataset.metainfo['classes']) if number not in there)
+    line = refused(arguments(tmp_path / 'bad', options=[one, f'goal.classes=[{absent}]']), capfd)
     assert f'of class {absent}' in line
 
 
@@ -179,7 +191,9 @@ def test_other_tasks_and_kinds(config, tmp_path):
     pytest.importorskip('mmpretrain' if 'resnet' in config else 'mmseg', exc_type=ImportError)
     found = fit_from_command_line(arguments(tmp_path, config=config, judge=()))
     contents = {'clean', 'learned', 'grey', 'noise'} | ({'random places'} if 'pixels' in config else set())
-    assert set(found) == contents and found['learned']['changed'] > 0 and found['learned']['patches'] == 2
+    assert set(found) == contents and found['learned']['patches'] == 2
+    assert ('accuracy/top1' if 'resnet' in config else 'mIoU') in (tmp_path / 'judging.md').read_text()
+    assert found['learned']['changed'] > 0 or 'resnet' in config, 'two pictures are hardly ever changed'
     artefact = Artefact.load(tmp_path / 'patch.json')
     if 'pixels' in config:
         assert artefact.mask.sum() == round(0.01 * artefact.mask.numel())
@@ -206,8 +220,8 @@ def test_average_precision_by_hand():
     assert average_precisions([boxes()], [found]) == (None, None)
     crowd = boxes((0, 0, 40, 40, 1, 1))
     wrong = boxes((0, 0, 10, 10, 1, 0.8), (20, 20, 30, 30, 1, 0.9))
-    whole = average_precisions(truth[:1], [wrong], [boxes()])[1]
-    assert whole == pytest.approx(0.5) and average_precisions(truth[:1], [wrong], [crowd])[1] == 1
+    assert average_precisions(truth[:1], [wrong], [boxes()])[1] == pytest.approx(0.5)
+    assert average_precisions(truth[:1], [wrong], [crowd])[1] == pytest.approx(1)
 
 
 def test_nonsense_in_judging_is_refused():

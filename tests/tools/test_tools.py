@@ -59,7 +59,7 @@ def test_report_of_a_finished_run(finished, tmp_path, capsys):
     report.run([str(finished), '--out', str(tmp_path / 'out')])
     table = (tmp_path / 'out/report.md').read_text().splitlines()
     assert table[-1] == ('| run | SigmaZero | Vanish | 3 | 0.667 | 22.5 | mAP 0.500 -> 0.250 '
-                         '| 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
+                         '| [0.000, 1.000] | A | finished | - | 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
     assert (tmp_path / 'out/curves.png').stat().st_size > 1000 and 'report.md' in capsys.readouterr().out
 
 
@@ -163,8 +163,8 @@ def test_the_bare_loop_does_the_passes_of_the_attack():
     watched = tool('stopwatch').Watched(Linear(torch.ones(1, 4, 4), -99.))
     result = attack(watched, torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), PGD0(k=2, steps=9))
     shown = watched.images
-    asked = 1 + 2 + 2 * 3  # to count the classes, to see whether the model is random, and to judge
-    assert shown['forward'] + shown['look'] == result.forwards.sum() + asked
+    asked = 2  # whether the model is random
+    assert shown['forward'] + shown['look'] == result.queries.sum() + asked
     assert shown['backward'] == result.backwards.sum() == 27 and 0 < watched.sampled['backward'] < 27
     assert watched.lost > 0 and watched.bare() > 0
 
