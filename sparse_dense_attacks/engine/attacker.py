@@ -188,14 +188,13 @@ class Attacker:
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
             scene = scene.restricted(self.threat.where(scene)).restricted(region)
-            objective = self.goal.objective(scene)
-            return Task(expected(objective, self.victim.draws), objective, None)
+            objective = expected(self.goal.objective(scene), self.victim.draws)
+            return Task(objective, objective, None)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
-        inner = self.goal.objective(scene)
+        inner = expected(self.goal.objective(scene), self.victim.draws)
         objective = OnFiles(inner, opened.images, places.region, opened.maps, opened.shield)
-        draws = max(self.victim.draws, opened.draws)
-        return Task(expected(objective, draws), inner, opened)
+        return Task(expected(objective, opened.draws), inner, opened)
 
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
@@ -228,7 +227,8 @@ class Attacker:
         sizes = [(image.shape[-2], image.shape[-1]) for image in pictures]
         result, measures = self.limited(task, replace(result, success=success, share=said.share),
                                         sizes)
-        measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
+        if not self.draws_at_random:  # where answers differ anyway, that says nothing of the copy
+            measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
         return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys, result,
                          opened.pixels, pictures, measures)
 

@@ -134,10 +134,9 @@ class PlainMember:
         places = tuple(Geometry(path, size, size, size, True) for path in paths)
         scene = replace(scene, geometry=places)  # type: ignore[type-var]  # is a dataclass
         scene = scene.restricted(threat.where(scene))
-        inner = self.attacker.goal.objective(scene)
+        inner = expected(self.attacker.goal.objective(scene), victim.draws)
         maps = [ChannelsTurned(size)] * len(paths)
-        objective = OnFiles(inner, scene.images.flip(1), scene.region, maps)
-        return None, Task(expected(objective, victim.draws), inner, None)
+        return None, Task(OnFiles(inner, scene.images.flip(1), scene.region, maps), inner, None)
 
     def judged(self, batch: Any, task: Task,
                result: AttackResult) -> tuple[AttackResult, Sequence[Tensor]]:
