@@ -253,14 +253,13 @@ class Attacker:
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
             part = scene.restricted(self.threat.where(scene)).restricted(region)
-            inner = self.goal.objective(part)
-            outer = expected(inner, self.victim.draws)
-            return Task(surrounded(outer, self.attack, part, self.channels), inner, None, scene)
+            inner = expected(self.goal.objective(part), self.victim.draws)
+            return Task(surrounded(inner, self.attack, part, self.channels), inner, None, scene)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
-        inner = self.goal.objective(scene)
+        inner = expected(self.goal.objective(scene), self.victim.draws)
         on_files = OnFiles(inner, opened.images, places.region, opened.maps, opened.shield)
-        outer = expected(on_files, max(self.victim.draws, opened.draws))
+        outer = expected(on_files, opened.draws)
         return Task(surrounded(outer, self.attack, places, 'bgr'), inner, opened, scene)
 
     def run(self, objective: Objective) -> AttackResult:
@@ -299,7 +298,8 @@ class Attacker:
         judged = replace(result, success=success, share=said.share,
                          queries=result.queries + said.queries)
         result, measures = self.limited(task, judged, sizes)
-        measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
+        if not self.draws_at_random:  # where answers differ anyway, that says nothing of the copy
+            measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
         return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys, result,
                          opened.pixels, pictures, measures)
 

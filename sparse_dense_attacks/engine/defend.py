@@ -86,11 +86,14 @@ class DefenceHook(Hook):
 
         custom_hooks = [dict(type='DefenceHook', defence=dict(type='JPEG', quality=75))]
 
-    Beside an AttackHook it would come on top: there the attack has to look through the defence, so
-    it belongs into its ``victim``.
+    Beside an AttackHook it comes after the attack, which knows nothing of it; for one that looks
+    through the defence it belongs into the AttackHook's ``victim``.
 
     Args:
         defence: a defence, its name or config; its space has to be 'input'.
+
+    Raises:
+        InputError: in a loop of ours, which attacks later than hooks are called.
     """
     priority = 'LOWEST'
 
@@ -101,12 +104,17 @@ class DefenceHook(Hook):
                              'it is the step Defend of the test pipeline')
 
     def before_test(self, runner) -> None:
-        self._order(runner, runner.test_dataloader.dataset)
+        self._order(runner, runner.test_dataloader.dataset, runner.test_loop)
 
     def before_val(self, runner) -> None:
-        self._order(runner, runner.val_dataloader.dataset)
+        self._order(runner, runner.val_dataloader.dataset, runner.val_loop)
 
-    def _order(self, runner, dataset) -> None:
+    def _order(self, runner, dataset, loop) -> None:
+        from .loops import AttackLoop, AttackValLoop  # which know of this file
+        if isinstance(loop, AttackLoop | AttackValLoop):
+            raise InputError(f'DefenceHook: {type(loop).__name__} would attack what is defended '
+                             'already: name the defence in its victim, '
+                             'victim=dict(defence=dict(type=...))')
         self.order = channel_order(dataset, preprocessing(runner.cfg))
 
     def before_test_iter(self, runner, batch_idx: int, data_batch=None) -> None:

@@ -165,10 +165,9 @@ class PlainMember:
         places = tuple(Geometry(path, size, size, size, True) for path in paths)
         scene = replace(scene, geometry=places)  # type: ignore[type-var]  # is a dataclass
         scene = scene.restricted(threat.where(scene))
-        inner = self.attacker.goal.objective(scene)
+        inner = expected(self.attacker.goal.objective(scene), victim.draws)
         maps = [ChannelsTurned(size)] * len(paths)
-        on_files = OnFiles(inner, scene.images.flip(1), scene.region, maps)
-        outer = expected(on_files, victim.draws)
+        outer = OnFiles(inner, scene.images.flip(1), scene.region, maps)
         return None, Task(surrounded(outer, self.attacker.attack, scene, 'bgr'), inner, None, scene)
 
     def judged(self, batch: Any, task: Task,

@@ -131,6 +131,17 @@ test_dataloader = dict(num_workers=0, dataset=dict(pipeline=[
         run(path, tmp_path / 'run')
 
 
+def test_a_hook_in_a_loop_of_ours_is_refused():
+    from sparse_dense_attacks.engine import AttackValLoop, DefenceHook
+
+    class Run:
+        val_loop = AttackValLoop.__new__(AttackValLoop)
+        val_dataloader = type('Loader', (), dict(dataset=None))
+
+    with pytest.raises(InputError, match='DefenceHook: AttackValLoop would attack what is defended already'):
+        DefenceHook('JPEG').before_val(Run())
+
+
 def test_another_defence_is_another_run(tmp_path):
     path = config(tmp_path, f'defence = {COARSE}')
     run(path, tmp_path / 'run')
