@@ -1,6 +1,8 @@
 # The same 41 pixels (1 %) of every picture of an object, learned on 192 of them with Sparse-PGD's mask, mislead a small
 # classifier on the other 61.
 #
+# To expect: accuracy 93.4 clean, 39.3 attacked, 93.4 with random places.
+#
 #     sda fit configs/patches/demo_resnet18_pixels.py
 #
 # As many random pixels of random colours are the column "random places".

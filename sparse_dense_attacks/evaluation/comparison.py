@@ -125,7 +125,7 @@ def _row(runs: Mapping[str, Run], budget: int | None) -> Row:
         budget = min(fixed, default=None)
     limit = np.inf if budget is None else budget
     pixels = np.array([[one[key].l0_pixels if one[key].success else np.inf for key in keys]
-                       for one in by_key]).reshape(len(by_key), len(keys))
+                       for one in by_key], float).reshape(len(by_key), len(keys))
     pixels[pixels > limit] = np.inf
     columns = _names(runs)
     table = dict(zip(columns, pixels, strict=True))

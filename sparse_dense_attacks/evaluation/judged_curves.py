@@ -32,7 +32,7 @@ def draw_judged(path: Path, found: Mapping[str, Mapping[str, Any]],
             heights = [one['AP_50'] if detector else 1 - one['changed'] for one in versions]
             axes.plot(values, heights, style, marker='o', label=content)
         axes.axhline(found['clean']['AP_50'] if detector else 1, color='C2', lw=1, label='clean')
-        axes.set(xlabel=LABELS[name])
+        axes.set(xlabel=LABELS[name], xticks=values)
         axes.grid(alpha=0.3)
     panels[0].set(ylabel='AP at IoU 0.5' if detector else 'answer as before', ylim=(0, 1.02))
     panels[-1].legend(frameon=False)

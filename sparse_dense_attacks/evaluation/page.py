@@ -23,7 +23,7 @@ from .thumbnails import COLOURS, Allowance, data_uri
 __all__ = ['BUDGETS', 'Table', 'curves_of', 'measure_means', 'render', 'state', 'table_of']
 
 BUDGETS = (1, 3, 10, 30, 100, 300, 1000, 3000)
-PICTURES = 24_000_000  # characters of all pictures of images together
+PICTURES = 20_000_000  # characters of all pictures of images; the rest of 30 MB is for words
 SEEN = 4_000_000  # of those of transfer studies
 DASHES = ('', '8 4', '2 3', '10 4 2 4')
 LEFT, RIGHT, TOP, BOTTOM = 60, 700, 20, 330  # of a chart

@@ -111,23 +111,22 @@ class Gallery:
             return _Shown(entry)
         entry.update(link=link_to(path, self.page), h=adversarial.shape[0], w=adversarial.shape[1])
         shown = _Shown(entry, content=content)
-        clean = sources.clean(record, adversarial)
+        clean, shown.changed = sources.clean(record, adversarial)
         self._pictures(shown, adversarial, clean)
-        if clean is not None:
-            shown.changed = (clean != adversarial).any(2)
         self._answers(shown, record, sources)
         return shown
 
     def _pictures(self, shown: '_Shown', adversarial: np.ndarray,
                   clean: np.ndarray | None) -> None:
         entry, share = shown.entry, self.allowance.share()
-        if clean is None:
+        changed = shown.changed
+        if clean is None or changed is None:
             entry['base'], side = base_uri(adversarial, share)
             entry['notes'].append('the clean image is missing, so only the adversarial is shown')
             shown.characters += len(entry['base'])
             return
-        changed = (clean != adversarial).any(2)
-        over = np.dstack([adversarial, np.full(changed.shape, 255, np.uint8)]) * changed[..., None]
+        over = np.zeros((*changed.shape, 4), np.uint8)
+        over[changed, :3], over[changed, 3] = adversarial[changed], 255
         entry['over'], over_side = overlay_uri(over, share * 6 // 10)
         entry['base'], side = base_uri(clean, share - len(entry['over']) - share // 10)
         if not entry['base'] or (changed.any() and not entry['over']):
@@ -187,18 +186,25 @@ class _Sources:
         root = Path(manifest.clean_root)
         self.files = {one.key: root / one.clean for one in manifest.images}
 
-    def clean(self, record: Record, adversarial: np.ndarray) -> np.ndarray | None:
-        """The clean image; None where it is missing or is not the one that was attacked."""
+    def clean(self, record: Record,
+              adversarial: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The clean image and where it was changed, (H, W) bool.
+
+        None and None where it is missing or is not the one that was attacked.
+        """
         for found in self._candidates(record, adversarial):
-            if (found.shape == adversarial.shape
-                    and int((found != adversarial).any(2).sum()) == record.l0_pixels):
-                return found
-        return None
+            if found.shape == adversarial.shape:
+                changed = (found != adversarial).any(2)
+                if int(changed.sum()) == record.l0_pixels:
+                    return found, changed
+        return None, None
 
     def _candidates(self, record: Record, adversarial: np.ndarray) -> Iterator[np.ndarray]:
         undo = self.views.undo(record.key)
         if undo is not None and undo.shape[:2] == adversarial.shape[:2]:
-            yield np.where(undo[..., 3:] > 0, undo[..., :3], adversarial)
+            changed, clean = undo[..., 3] > 0, adversarial.copy()
+            clean[changed] = undo[changed, :3]
+            yield clean
         path = self.files.get(record.key)
         if path is not None:
             try:

@@ -238,6 +238,11 @@ def test_results_keep_threat_models_and_models_apart(tmp_path):
     assert text.count('## ') == 2 and text.count('| net |') == 3 and 'worst case |' not in text
 
 
+def test_results_of_a_run_that_breaks_every_image(tmp_path):
+    row, = rows_of({'a': Run.load(make_run(tmp_path / 'a', success=lambda i: True))})
+    assert row.broken['SparsePGD'].value == 1 and WORST not in row.broken
+
+
 def test_results_of_images_that_all_attacks_have_seen(tmp_path):
     runs = {'a': make_run(tmp_path / 'a', images=6), 'b': make_run(tmp_path / 'b', images=2, attack='PGD0')}
     row, = rows_of({name: Run.load(folder) for name, folder in runs.items()})
@@ -309,6 +314,8 @@ def test_gallery_filters_sorts_and_switches(browser, page):
     assert browser.run(VISIBLE) == ['IMG', 'IMG', 'svg']  # adversarial: clean, changed pixels, boxes
     browser.hover('#tiles .open')
     assert browser.run(VISIBLE) == ['IMG', 'svg']
+    browser.hover('h1')
+    assert browser.run(VISIBLE) == ['IMG', 'IMG', 'svg']
     browser.run('document.querySelector("[name=view][value=perturbation]").click()')
     assert browser.run(VISIBLE) == ['IMG0.15', 'IMG'] and browser.complaints == []
     assert browser.run('getComputedStyle(document.querySelector("#tiles .stage img")).imageRendering') == 'pixelated'

@@ -57,13 +57,14 @@
   statuses.forEach((name) => option(controls.status, name, name));
   orders.forEach(([text, name]) => option(controls.order, text, name));
 
+  const className = (run, label) => run.classes[label] ?? `class ${label}`;
   const boxes = (found, one, run, view) => {
     const svg = draw('svg', { viewBox: `0 0 ${one.w} ${one.h}`, preserveAspectRatio: 'none', class: view === 'clean' ? 'before' : 'after' });
     for (const [x1, y1, x2, y2, label, score] of found) {
       for (const kind of ['halo', 'line']) {
         const box = draw('rect', { x: x1, y: y1, width: Math.max(x2 - x1, 0), height: Math.max(y2 - y1, 0), class: kind });
         const title = draw('title', {});
-        title.textContent = `${run.classes[label] ?? `class ${label}`} ${score}`;
+        title.textContent = `${className(run, label)} ${score}`;
         box.append(title);
         svg.append(box);
       }
@@ -147,6 +148,9 @@
     const times = Number(zoom.value);
     frame.style.width = times ? `${times * open.w}px` : `min(100%, ${(65 * open.w) / open.h}dvh)`;
     place.replaceChildren(frame);
+    const found = view === 'perturbation' ? null : open.boxes[view === 'clean' ? 0 : 1];
+    const names = (found || []).map((box) => `${className(runs[open.run], box[4])} ${box[5]}`);
+    document.getElementById('found').textContent = found ? `found: ${names.join(', ') || 'nothing'}` : '';
     large.querySelectorAll('[data-view]').forEach((one) => one.setAttribute('aria-pressed', one.dataset.view === view));
     large.querySelector('[data-do=said]').setAttribute('aria-pressed', said);
   };
@@ -159,7 +163,7 @@
     open.notes.forEach((note) => aside.append(make('p', { class: 'small' }, note)));
     const legend = (open.classes || []).map((label) => make('li', {},
       make('span', { class: 'swatch', style: `background: ${runs[open.run].colours[label % runs[open.run].colours.length]}` }),
-      runs[open.run].classes[label] ?? `class ${label}`));
+      className(runs[open.run], label)));
     if (legend.length) aside.append(make('ul', { class: 'legend' }, ...legend));
     about.append(aside);
     const others = byKey.get(open.key).filter((one) => one !== open);
