@@ -17,5 +17,4 @@ cells = {
 figure = 'ms_per_forward'
 findings = [
     dict(claim='fresh masks break more images at equal passes', measure='success', more='fresh masks', less='plain'),
-    dict(claim='unprojected gradients cost time', measure='seconds', more='unprojected', less='plain'),
 ]

@@ -20,6 +20,7 @@ __all__ = ['COSTS', 'Cell', 'Finding', 'check_same_images', 'draw_cells', 'judge
 COSTS = dict(pixels='l0_pixels', elements='l0_elements', groups='groups', forwards='forwards',
              seconds='seconds')
 UNKNOWN = '-'
+FEWEST = 5  # images that a claim is decided on
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,12 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """'holds', 'contradicted' or 'not decided', by whether the interval lies beyond 0."""
+        """'holds', 'contradicted' or 'not decided', by whether the interval lies beyond 0.
+
+        Fewer than five images decide nothing: their resamples are too few.
+        """
+        if self.interval.images < FEWEST:
+            return 'not decided'
         if self.interval.low > 0:
             return 'holds'
         return 'contradicted' if self.interval.high < 0 else 'not decided'

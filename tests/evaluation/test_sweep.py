@@ -48,6 +48,11 @@ def test_pairs_are_the_images_that_both_broke():
     assert rate.images == 4 and rate.value == 0
 
 
+def test_few_images_decide_nothing():
+    found = judge_claim([cell('a', [1, 2, 3, 4]), cell('b', [9, 9, 9, 9])], '', 'pixels', 'b', 'a')
+    assert found.interval.low > 0 and found.verdict == 'not decided'
+
+
 def test_order_of_records_changes_nothing():
     first, second = cell('a', [1, 5, 2]), cell('b', [4, 4, 9])
     turned = Cell('b', second.records[::-1], {})
