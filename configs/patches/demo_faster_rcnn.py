@@ -1,7 +1,7 @@
 # A patch on every object of the synthetic scenes, of half the side of a square of the object's area, that hides it from the
 # small Faster R-CNN; learned on 48 scenes, judged on the other 16.
 #
-# To expect: bbox_mAP_50 0.973 clean, 0.220 with the patch, 0.625 with a grey one; 71 % of the objects hidden, 35 % by the grey one.
+# To expect: bbox_mAP_50 0.973 clean, 0.220 with the patch, 0.625 with a grey one; 71 % of the objects hidden (grey: 35 %).
 #
 #     sda fit configs/patches/demo_faster_rcnn.py
 #

@@ -1,5 +1,7 @@
 # As demo_faster_rcnn.py, for the small YOLOX.
 #
+# To expect: bbox_mAP_50 0.940 clean, 0.163 with the patch, 0.660 with a grey one.
+#
 #     sda fit configs/patches/demo_yolox.py
 #
 _base_ = ['../spgd_yolox.py']
