@@ -161,7 +161,8 @@ def test_intervals_are_over_seeds(capsys):
 def test_the_bare_loop_does_the_passes_of_the_attack():
     """Every image is counted that goes forward without a graph, forward with one, and back; the time lost on repetitions too."""
     watched = tool('stopwatch').Watched(Linear(torch.ones(1, 4, 4), -99.))
-    result = attack(watched, torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), PGD0(k=2, steps=9))
+    result = attack(watched, torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), PGD0(k=2, steps=9),
+                    goal='untargeted')
     shown = watched.images
     asked = 2  # whether the model is random
     assert shown['forward'] + shown['look'] == result.queries.sum() + asked

@@ -11,17 +11,17 @@ from pathlib import Path
 import assets
 import torch
 
-from sparse_dense_attacks import GSE, SparsePGD, Targeted
+from sparse_dense_attacks import ATTACKS, Targeted
 from sparse_dense_attacks.engine.attacker import Task
 from sparse_dense_attacks.engine.measures import Measures
 from sparse_dense_attacks.evaluation.sweep import Cell, draw_cells, judge_claim, write_cells
 from sparse_dense_attacks.results import Record
 from sparse_dense_attacks.victims import TorchClassifier
 
-ATTACKS = {
-    'GSE': GSE(k_hat=50),
-    'Sparse-PGD, 20 pixels': SparsePGD(k=20, steps=200),
-    'Sparse-PGD, 60 pixels': SparsePGD(k=60, steps=200),
+COMPARED = {
+    'GSE': dict(type='GSE', k_hat=50),
+    'Sparse-PGD, 20 pixels': dict(type='SparsePGD', k=20, steps=200),
+    'Sparse-PGD, 60 pixels': dict(type='SparsePGD', k=60, steps=200),
 }
 MEASURES = Measures(['acp', 'anc', 'd20', 'is', 'roles'])
 CLAIMS = [
@@ -37,7 +37,7 @@ CLAIMS = [
 
 def cell(name: str, objective) -> Cell:
     """An attack's records with their measures."""
-    result = ATTACKS[name](objective)
+    result = ATTACKS.build(COMPARED[name])(objective)
     task = Task(objective, objective, None, objective.scene)
     values = MEASURES.of_batch(task, 'classification', list(result.images * 255),
                                (result.success & result.defined).tolist())
@@ -57,7 +57,7 @@ def main() -> None:
     with victim.session():
         scene = victim.open(images[:args.images], labels[:args.images])
         objective = Targeted('random').objective(scene)
-        cells = [cell(name, objective) for name in ATTACKS]
+        cells = [cell(name, objective) for name in COMPARED]
     findings = [judge_claim(cells, *claim) for claim in CLAIMS]
     stem = args.out / 'interpretability'
     draw_cells(cells, stem.with_suffix('.png'), 'is_50')
