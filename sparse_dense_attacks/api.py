@@ -1,5 +1,6 @@
 """Attacks without a config: one call on a model and a batch of images."""
 from collections.abc import Sequence, Sized
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,14 +9,18 @@ from torch import Tensor, nn
 from .attacks import Attack
 from .attacks.base import warn_if_random
 from .checks import check_task, check_value, is_count, shown
+from .defences import Defence
 from .errors import InputError
 from .objectives import Untargeted, UntargetedPixels, Vanish
+from .objectives.expected import expected
+from .ops import to_8bit
 from .registry import ATTACKS, GOALS, Config
 from .threat_model import ThreatModel
 from .types import AttackResult
 from .victims import TorchClassifier, TorchSegmenter, library_of, plain_victim, unwrapped, wrap
 from .victims.base import Scene, Victim
 from .victims.context import gradients
+from .victims.surroundings import surrounded
 
 __all__ = ['attack']
 
@@ -27,7 +32,7 @@ def attack(model, images, labels=None, attack: Attack | Config = 'sigma_zero', *
            keys: list | None = None, region: Tensor | None = None, targets: Tensor | None = None,
            seed: int | None = None, eight_bit: bool | None = None,
            max_forwards: int | None = None, where=None, rechecks: int | None = None,
-           **options) -> AttackResult:
+           defence: Defence | Config | None = None, **options) -> AttackResult:
     """Attack a batch.
 
     Args:
@@ -54,6 +59,9 @@ def attack(model, images, labels=None, attack: Attack | Config = 'sigma_zero', *
         targets: (B,) int64, the classes a targeted goal has to reach.
         seed, eight_bit, max_forwards, where, rechecks: single fields of the threat model, in place
             of ``threat``.
+        defence: what happens to images before the model sees them, a
+            :class:`~sparse_dense_attacks.defences.Defence`, its name or config. The attack looks
+            through it, and the model behind it judges.
 
     Returns:
         An :class:`AttackResult`, every entry in the order of the images.
@@ -81,6 +89,9 @@ def attack(model, images, labels=None, attack: Attack | Config = 'sigma_zero', *
     threat = ThreatModel.build(threat, fields, 'attack()')
     victim = _victim(model, images, None if goal is None else goal.task)
     goal = DEFAULTS[victim.task]() if goal is None else goal
+    if defence is not None:
+        check_value('defence', defence)
+        victim = replace(victim, defence=defence)  # type: ignore[type-var]  # is a dataclass
     check_task(goal, victim.task)
     if keys is not None and not isinstance(keys, Sequence):
         raise InputError(f'keys: expected one id per image, found {_found(keys)}')
@@ -89,11 +100,22 @@ def attack(model, images, labels=None, attack: Attack | Config = 'sigma_zero', *
     _check(victim, images, given)
 
     def run(scene: Scene, first: bool) -> AttackResult:
-        objective = goal.objective(scene.restricted(threat.where(scene)))
-        if first and threat.rechecks == 1:
+        scene = scene.restricted(threat.where(scene))
+        objective = expected(goal.objective(scene), victim.draws)
+        # plain tensors are RGB unless the attack says otherwise
+        objective = surrounded(objective, attack, scene, 'rgb' if victim.takes else None)
+        known = victim.defence is not None and victim.defence.random
+        # that takes two forwards, which a budget of them does not allow
+        if first and threat.rechecks == 1 and threat.max_forwards is None and not known:
             warn_if_random(objective)
-        return attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
-                      threat.rechecks)
+        result = attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
+                        threat.rechecks)
+        if not threat.limited:
+            return result
+        sizes = [geometry.input for geometry in scene.geometry]
+        allowed = threat.extent(to_8bit(objective.images), to_8bit(result.images), sizes).allowed
+        return replace(result, success=result.success & allowed,
+                       success_float=result.success_float & allowed)
 
     if threat.grid == 'original':
         return _on_files(victim, images, attack, goal, threat, region)

@@ -24,6 +24,7 @@ from .attacks import (
     SparseRS,
     StructuredSparsePGD,
     SwapPGD,
+    UniversalPatch,
 )
 from .errors import InputError
 from .objectives import (
@@ -38,16 +39,17 @@ from .objectives import (
     UntargetedPixels,
     Vanish,
 )
-from .registry import ATTACKS, GOALS, KERNELS, VICTIMS
+from .patches import Artefact
+from .registry import ATTACKS, DEFENCES, GOALS, KERNELS, PLACEMENTS, VICTIMS
 from .threat_model import ThreatModel
 from .types import AttackResult, Boxes, Verdict
 
 if importlib.util.find_spec('mmengine'):
     from . import engine  # noqa: F401  registers hooks and loops
 
-__all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'VICTIMS', 'WIFGSM', 'ASLOAddOn',
-           'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent', 'DetectorLoss', 'Fabricate',
+__all__ = ['ASLO', 'ATTACKS', 'DEFENCES', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'PLACEMENTS', 'VICTIMS', 'WIFGSM',
+           'ASLOAddOn', 'Artefact', 'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent', 'DetectorLoss', 'Fabricate',
            'FeatureDispersion', 'FeatureDistance', 'ForeignAttack', 'InputError', 'Mislabel',
            'RandomPixels', 'Relay', 'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD',
            'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'Targeted', 'TargetedPixels',
-           'ThreatModel', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']
+           'ThreatModel', 'UniversalPatch', 'Untargeted', 'UntargetedPixels', 'Vanish', 'Verdict', 'attack']

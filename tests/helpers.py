@@ -23,7 +23,7 @@ from sparse_dense_attacks.victims.base import Scene
 from tests import forks
 
 __all__ = ['BUDGET_ATTACKS', 'DETERMINISTIC', 'EVERY_ATTACK', 'SMALL', 'Detections', 'Linear', 'Net',
-           'corner_images', 'descent', 'make_attack', 'objective', 'pad_boxes', 'padded',
+           'corner_images', 'darker', 'descent', 'make_attack', 'noisy', 'objective', 'pad_boxes', 'padded',
            'pictures', 'stock_test']
 
 
@@ -37,6 +37,16 @@ def descent(model, inputs, labels):
     return x
 
 
+def darker(x, by=0.5):
+    """A defence of one's own."""
+    return x * by
+
+
+def noisy(x):
+    """Another, which draws."""
+    return x + 0.2 * torch.randn(x.shape).to(x)
+
+
 SMALL = dict(k=3, steps=6)  # hyper-parameters for tests that need an attack to run, not to be strong
 SPECIAL = {  # what makes the others small, and structured attacks comparable
     'ASLOAddOn': dict(base=PGD0(k=1, steps=6)),  # fits into a single pixel
@@ -46,7 +56,8 @@ SPECIAL = {  # what makes the others small, and structured attacks comparable
     'SparseAutoAttack': dict(queries=6),
     'StructuredSparsePGD': dict(kernel='pixel'),
 }
-EVERY_ATTACK = [(name, SPECIAL.get(name, {})) for name in ATTACKS]
+# UniversalPatch does not look at what it is given, but needs to be told of its surroundings
+EVERY_ATTACK = [(name, SPECIAL.get(name, {})) for name in ATTACKS if name != 'UniversalPatch']
 EVERY_ATTACK += [('SparsePGD', dict(gradient=g)) for g in ('unprojected', 'ensemble')]
 DETERMINISTIC = ('ASLO', 'GSE', 'ScreenedCorners', 'SigmaZero')
 BUDGET_ATTACKS = [(name, options) for name, options in EVERY_ATTACK if issubclass(ATTACKS.get(name), BudgetAttack)]

@@ -7,6 +7,7 @@ from torch import nn
 
 from sparse_dense_attacks import InputError, SparsePGD, ThreatModel, attack
 from sparse_dense_attacks.attacks import judge
+from sparse_dense_attacks.objectives import Objective
 from sparse_dense_attacks.victims import library_of, unwrapped
 from tests.helpers import Net, objective, pictures
 
@@ -105,7 +106,7 @@ def test_success_is_what_the_majority_of_the_answers_says():
     answers = iter([True, False, True, True, False, False, False, True])
     task = objective(MODEL, IMAGES[:1])
 
-    class Wavering:
+    class Wavering(Objective):
         images, clean, parts = task.images, task.clean, None
         share = task.share
 

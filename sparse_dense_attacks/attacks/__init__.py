@@ -17,11 +17,12 @@ from .sparse_pgd import SparsePGD
 from .sparse_rs import SparseRS
 from .structured_sparse_pgd import StructuredSparsePGD
 from .swap_pgd import SwapPGD
+from .universal_patch import UniversalPatch
 from .wi_fgsm import WIFGSM
 
 __all__ = [
     'ASLO', 'GSE', 'PGD0', 'WIFGSM', 'ASLOAddOn', 'Active', 'Attack', 'BudgetAttack',
     'BudgetSearch', 'Descent', 'ForeignAttack', 'ImageRNG', 'MinimumAttack', 'RandomPixels', 'Relay',
     'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack',
-    'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'cascade', 'judge',
+    'SparsePGD', 'SparseRS', 'StructuredSparsePGD', 'SwapPGD', 'UniversalPatch', 'cascade', 'judge',
 ]

@@ -198,6 +198,9 @@ class Penalised(Restricted):
     def reserved(self):
         return self.objective.reserved()
 
+    def credit(self, rows: Tensor, stage: Tensor) -> None:
+        self.objective.credit(rows, stage)
+
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         verdict = self.objective(x, rows)
         lam, sigma_squared = self.lam[rows], self.sigma_squared[rows]

@@ -1,10 +1,11 @@
 """Random draws that depend on (seed, sample key) and on nothing else."""
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from ..ops import generator_of
 
 __all__ = ['ImageRNG']
 
@@ -20,7 +21,7 @@ class ImageRNG:
     """
 
     def __init__(self, seed: int, keys: Sequence, region: Tensor):
-        self.generators = [_generator(seed, key) for key in keys]
+        self.generators = [generator_of(seed, key) for key in keys]
         rows, columns = region.any(3)[:, 0].cpu(), region.any(2)[:, 0].cpu()
         self.sizes = [(_extent(r), _extent(c)) for r, c in zip(rows, columns, strict=True)]
         self.shape, self.device = (region.shape[-2], region.shape[-1]), region.device
@@ -61,13 +62,6 @@ class ImageRNG:
             height, width = self.sizes[r]
             field[:, :height, :width] = draw(channels, height, width, generator=self.generators[r])
         return out.to(self.device)
-
-
-def _generator(seed: int, key) -> torch.Generator:
-    name = f'{seed}\0{key}'.encode(errors='surrogateescape')  # of a file it may be no UTF-8
-    digest = hashlib.blake2b(name, digest_size=8).digest()
-    seed = int.from_bytes(digest, 'little') >> 1  # manual_seed takes 63 bits
-    return torch.Generator().manual_seed(seed)
 
 
 def _extent(used: Tensor) -> int:

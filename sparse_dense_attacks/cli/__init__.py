@@ -14,6 +14,9 @@ COMMANDS = {
     'train': 'train the model of a config, for example adversarially',
     'verify': 'check an adversarial data set: files, changed pixels, metrics',
     'transfer': 'show what breaks one model to others, beside four controls',
+    'sweep': 'attack with a table of other settings on the same images',
+    'defend': 'what a defence is worth: undefended, static, and attacked through it',
+    'fit': 'learn a patch, a frame or pixels for many images, and judge it on others',
     'report': 'put finished runs side by side',
     'doctor': 'is this environment able to run the attacks, and if not, what repairs it',
 }

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from ..attacks.base import judge
 from ..errors import InputError
 from ..evaluation.transfer import Answer, Found
+from ..objectives.expected import expected
 from ..objectives.on_files import OnFiles
 from ..types import AttackResult
 from ..victims import TorchDetector, plain_victim
 from ..victims.base import Geometry, Victim
 from ..victims.outputs import logits_in, says_boxes
+from ..victims.surroundings import surrounded
 from ..victims.torch_detector import of_torchvision
 from .attacker import Attacker, Task
 
@@ -94,7 +96,7 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def victim_of(found: Plain, path: str, device: torch.device) -> Victim:
+def victim_of(found: Plain, path: str, device: torch.device, defence: Any = None) -> Victim:
     """A module as a victim, a classifier, a segmenter or a detector by what it says of an image.
 
     What is right is what the module itself says of the clean images. A detector whose boxes are not
@@ -102,8 +104,9 @@ def victim_of(found: Plain, path: str, device: torch.device) -> Victim:
     """
     found = ready(found, device)
     if isinstance(found, TorchDetector):
-        return replace(found, reference='prediction')
-    return plain_victim(found, tensor_of([load_pixels(path)], device), reference='prediction')
+        return replace(found, reference='prediction', defence=defence)
+    pixels = tensor_of([load_pixels(path)], device)
+    return plain_victim(found, pixels, reference='prediction', defence=defence)
 
 
 def _place(module: nn.Module) -> torch.device:
@@ -164,7 +167,9 @@ class PlainMember:
         scene = scene.restricted(threat.where(scene))
         inner = self.attacker.goal.objective(scene)
         maps = [ChannelsTurned(size)] * len(paths)
-        return None, Task(OnFiles(inner, scene.images.flip(1), scene.region, maps), inner, None)
+        on_files = OnFiles(inner, scene.images.flip(1), scene.region, maps)
+        outer = expected(on_files, victim.draws)
+        return None, Task(surrounded(outer, self.attacker.attack, scene, 'bgr'), inner, None, scene)
 
     def judged(self, batch: Any, task: Task,
                result: AttackResult) -> tuple[AttackResult, Sequence[Tensor]]:
@@ -173,4 +178,7 @@ class PlainMember:
         said = judge(task.inner, images.flip(1), rechecks=self.attacker.threat.rechecks)
         pictures = [(image * 255).round().to('cpu', torch.uint8) for image in result.images]
         success = said.success & ~result.failed.to(said.success.device)
-        return replace(result, success=success, share=said.share), pictures
+        result = replace(result, success=success, share=said.share,
+                         queries=result.queries + said.queries)
+        sizes = [(image.shape[1], image.shape[2]) for image in pictures]
+        return self.attacker.limited(task, result, sizes)[0], pictures

@@ -63,14 +63,15 @@ class Scores:
 
     Args:
         clean, attacked: the evaluators, of which ``attacked`` is the one that hooks know.
+        others: of other versions of the images, by name.
     """
 
-    def __init__(self, clean: Evaluator, attacked: Evaluator):
-        self.sides = dict(clean=clean, adv=attacked)
+    def __init__(self, clean: Evaluator, attacked: Evaluator, **others: Evaluator):
+        self.sides = dict(clean=clean, adv=attacked, **others)
         self.failures = {prefix: spared(evaluator) for prefix, evaluator in self.sides.items()}
 
     def evaluate(self, dataset, keys: set[str]) -> tuple[dict, Failures]:
-        """Metrics of both evaluators over the images with these keys, and which failed."""
+        """Metrics of all evaluators over the images with these keys, and which failed."""
         metrics: dict[str, Any] = {}
         for prefix, evaluator in self.sides.items():
             failures = self.failures[prefix]

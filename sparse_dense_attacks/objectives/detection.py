@@ -1,4 +1,5 @@
 """Goals on candidate boxes and on detector losses; they know no model library."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -6,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_flag, check_int, check_number, class_index, shown
+from ..checks import check_flag, check_int, check_names, check_number, class_index, shown
 from ..errors import InputError
 from ..ops.boxes import distinct, overlaps, take, within
 from ..registry import GOALS
@@ -184,12 +185,16 @@ class Vanish(_DetectionGoal):
         undetected: hide all objects, those too that the clean image already scores below ``score_thr``, so that none of them
             comes up. With the detector's own lowest threshold as ``score_thr`` (0.01 or 0.05 in many configs), an image that is
             broken is then one that adds nothing to average precision.
+        classes: of the objects to hide, names or indices; None for all.
     """
     undetected: bool = False
+    classes: Sequence[str | int] | None = None
 
     def __post_init__(self):
         super().__post_init__()
         check_flag(self, 'undetected')
+        if self.classes is not None:
+            check_names(self, 'classes', indices=True)
 
     def objective(self, scene) -> '_DetectionObjective':
         return _VanishObjective(self, scene)
@@ -201,11 +206,19 @@ class _VanishObjective(_ObjectsObjective):
     def all_count(self) -> bool:
         return self.goal.undetected
 
+    def aim(self, truth):
+        if self.goal.classes is None:
+            return truth.valid
+        scene = self.scene
+        classes = [class_index(name, scene.classes, scene.num_classes, 'Vanish: classes')
+                   for name in self.goal.classes]
+        return torch.isin(truth.labels, truth.labels.new_tensor(classes))
+
     def survey(self, found, _, rows):
-        truth = self.scene.truth[rows]
+        truth, aimed = self.scene.truth[rows], self.aimed[rows]
         match = matches(found, truth, self.goal.iou_thr)
-        total = torch.where(match.any(2), unlikely(found.scores), 0).sum(1)
-        loss = total / truth.valid.sum(1).clamp(min=1)
+        total = torch.where((match & aimed[:, None]).any(2), unlikely(found.scores), 0).sum(1)
+        loss = total / aimed.sum(1).clamp(min=1)
         return Survey(loss, *self.hidden(found, match))
 
 
@@ -409,7 +422,23 @@ class DetectorLoss(_DetectionGoal):
     Args:
         score_thr: an object counts as detected when a candidate of its class scores at least this much.
         iou_thr: and overlaps it at least this much.
+        components: the loss is the sum of these parts of the training loss, by the names the model
+            gives them, such as ``['loss_cls', 'loss_obj']``; all of them by default.
+
+    Raises:
+        InputError: when the first image is opened, for a name that the model's loss does not have.
     """
+    components: Sequence[str] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.components is None:
+            return
+        check_names(self, 'components', what='parts of the training loss')
+        if len({*self.components}) < len(self.components):
+            raise InputError(f'DetectorLoss: components = {shown(self.components)} name one twice, '
+                             'expected each once')
+        object.__setattr__(self, 'components', tuple(self.components))
 
     def objective(self, scene) -> '_DetectionObjective':
         return _DetectorLossObjective(self, scene)
@@ -418,7 +447,7 @@ class DetectorLoss(_DetectionGoal):
 class _DetectorLossObjective(_DetectionObjective):
 
     def look(self, x, rows):
-        loss, found = self.scene.losses(x, rows)
+        loss, found = self.scene.losses(x, rows, self.goal.components)
         return found, loss
 
     def survey(self, found, loss, rows):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..objectives import Objective, Untargeted
 from ..types import Boxes
 from ..victims import TorchClassifier
@@ -88,6 +89,13 @@ class Detections(Scene):
         part.region = self.region if region is None else self.region & region
         return part
 
+    def boxes(self, classes: Sequence[int] | None = None) -> Tensor:
+        """(B, N, 4) boxes of the truth, NaN at padding and where they are of another class."""
+        there = self.truth.valid
+        if classes is not None:
+            there = there & torch.isin(self.truth.labels, torch.tensor(classes))
+        return self.truth.boxes.masked_fill(~there[..., None], torch.nan)
+
     def candidates(self, x: Tensor, rows: Tensor, rivals: Sequence = ()) -> Boxes:
         """The hand-made boxes of the images ``rows``, with the scores that ``x`` gives them."""
         found = self.found[rows]
@@ -99,8 +107,15 @@ class Detections(Scene):
         reported = torch.where(self.below >= 0, scores[:, self.below.clamp(min=0)], 0)
         return Boxes(found.boxes, found.labels, scores, reported)
 
-    def losses(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Boxes | None]:
-        """(b,) float, and what :meth:`candidates` says, without a gradient."""
+    def losses(self, x: Tensor, rows: Tensor,
+               components: Sequence[str] | None = None) -> tuple[Tensor, Boxes | None]:
+        """(b,) float, and what :meth:`candidates` says, without a gradient.
+
+        Raises:
+            InputError: components other than 'loss_cls', which the whole loss is called.
+        """
+        if set(components or ['loss_cls']) != {'loss_cls'}:
+            raise InputError(f'components: {components}, but there is loss_cls only')
         loss = -(self.weight * (x - self.images[rows])).flatten(1).sum(1)
         with torch.no_grad():
             return loss, self.candidates(x, rows) if self.boxes_known else None

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..defences import Defence, Shield
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, Config
 from .base import Geometry, Scene, Victim
 from .outputs import kind_of, logits_in, says_boxes
 
@@ -22,6 +23,7 @@ class ClassificationScene(Scene):
         model: module from (b, C, H, W) images in [0, 1] to (b, K) logits, or a mapping with these under 'logits'.
         labels: (B,) int64, the classes to leave.
         targets: (B,) int64, the classes to reach, for targeted goals that name none.
+        shield: the defence before the model.
     """
     model: nn.Module
     images: Tensor
@@ -30,12 +32,14 @@ class ClassificationScene(Scene):
     geometry: Sequence[Geometry]
     labels: Tensor
     targets: Tensor | None = None
+    shield: Shield | None = None
+    clean_logits: Tensor | None = None
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        return logits_in(self.model(x))
+        return logits_in(self.model(self.seen(x, rows)))
 
     def show(self, x: Tensor, rows: Tensor) -> Tensor:
-        return self.model(x)
+        return self.model(self.seen(x, rows))
 
 
 @VICTIMS.register_module()
@@ -48,11 +52,14 @@ class TorchClassifier(Victim):
             'logits', as those of transformers.
         reference: what counts as the true class: 'truth' the given labels, 'prediction' what the model says about the clean
             image, so that images without labels can be attacked.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
     """
     task: ClassVar[str] = 'classification'
     takes: ClassVar[tuple[str, ...]] = ('labels', 'region', 'keys', 'targets')
     model: nn.Module
     reference: str = 'truth'
+    defence: Defence | Config | None = None
+    channel_order: str = 'rgb'
 
     def __post_init__(self):
         self.check()
@@ -72,26 +79,29 @@ class TorchClassifier(Victim):
             InputError: wrong shape or type, values outside [0, 1], labels or targets that are no classes of the model.
         """
         images, region, keys = check_images(batch, region, keys)
-        with torch.no_grad():
-            if self.reference == 'prediction':
-                logits = checked_logits(self.model, images)
-                labels = logits.argmax(1)
-            elif labels is None:
-                raise InputError('no labels: give them with the images, or build the victim with '
-                                 "reference='prediction'")
-            elif len(images):
-                logits = checked_logits(self.model, images[:1])
+        if labels is None and self.reference != 'prediction':
+            raise InputError('no labels: give them with the images, or build the victim with '
+                             "reference='prediction'")
+        shield, logits = self.shield(keys), None
+        if len(images):
+            with torch.no_grad():
+                seen = images if shield is None else shield(images, torch.arange(len(images)))
+                logits = checked_logits(self.model, seen)
+        if self.reference == 'prediction':
+            labels = (torch.zeros(0, dtype=torch.int64, device=images.device) if logits is None
+                      else logits.argmax(1))
+        assert labels is not None
         for name, classes in (('labels', labels), ('targets', targets)):
             if classes is None:
                 continue
             if classes.shape != images.shape[:1] or classes.dtype != torch.int64:
                 raise InputError(f'{name}: expected one int64 class index per image '
                                  f'({len(images)}), found {classes.dtype} {tuple(classes.shape)}')
-            if len(images) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
+            if logits is not None and (classes.min() < 0 or classes.max() >= logits.shape[1]):
                 raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the '
                                  f'model has {logits.shape[1]} classes')
         return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images),
-                                   labels, targets)
+                                   labels, targets, shield, logits)
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:

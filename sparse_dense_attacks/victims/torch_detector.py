@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..checks import check_int, check_number, shown
+from ..defences import Defence, Shield
 from ..errors import InputError
 from ..ops.boxes import covered
-from ..registry import VICTIMS
+from ..registry import VICTIMS, Config
 from ..types import Boxes
-from .base import Geometry, Scene, Victim
+from .base import Geometry, Scene, Victim, padded_boxes
 from .outputs import kind_of
 from .torch_classifier import check_images
 
@@ -51,8 +52,9 @@ class Reader(Protocol):
         """Of each image (b, C, H, W) the boxes that are reported."""
         ...
 
-    def loss(self, image: Tensor, truth: Found) -> Tensor:
-        """The training loss of an image (C, H, W), a number."""
+    def loss(self, image: Tensor, truth: Found,
+             components: Sequence[str] | None = None) -> Tensor:
+        """The training loss of an image (C, H, W), a number; of its parts those of these names."""
         ...
 
 
@@ -77,7 +79,8 @@ class Decoded:
             reported.append({name: values[kept] for name, values in one.items()})
         return reported
 
-    def loss(self, image: Tensor, truth: Found) -> Tensor:
+    def loss(self, image: Tensor, truth: Found,
+             components: Sequence[str] | None = None) -> Tensor:
         raise InputError(f'DetectorLoss: the training loss of a {type(self.model).__name__} is not '
                          "known, only those of torchvision's and mmdet's detectors are: use a goal "
                          'that needs no loss (Vanish)')
@@ -92,6 +95,7 @@ class TorchDetectionScene(Scene):
         truth: what is right, :class:`Boxes` (B, G) in pixels of the images, without crowds.
         unjudged: crowds, likewise.
         loss_seed: that of :class:`TorchDetector`.
+        shield: the defence before the model.
     """
     model: nn.Module
     images: Tensor
@@ -104,6 +108,7 @@ class TorchDetectionScene(Scene):
     loss_seed: int = 0
     num_classes: int | None = None
     classes: Sequence[str] | None = None
+    shield: Shield | None = None
 
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels whose centre lies in a box of the truth.
@@ -111,10 +116,19 @@ class TorchDetectionScene(Scene):
         Args:
             classes: objects of these classes only.
         """
-        chosen = self.truth.valid
-        if classes is not None:
-            chosen = chosen & torch.isin(self.truth.labels, self.truth.labels.new_tensor(classes))
-        return self._covered(self.truth, chosen)
+        return self._covered(self.truth, self._chosen(classes))
+
+    def _chosen(self, classes: Sequence[int] | None) -> Tensor:
+        """(B, G) bool, objects of these classes."""
+        if classes is None:
+            return self.truth.valid
+        wanted = torch.isin(self.truth.labels, self.truth.labels.new_tensor(classes))
+        return self.truth.valid & wanted
+
+    def boxes(self, classes: Sequence[int] | None = None) -> Tensor:
+        chosen = self._chosen(classes)
+        found = [boxes[kept] for boxes, kept in zip(self.truth.boxes, chosen, strict=True)]
+        return padded_boxes(found)
 
     def ignored(self) -> Tensor:
         """(B, 1, H, W) bool, pixels of crowds."""
@@ -132,7 +146,7 @@ class TorchDetectionScene(Scene):
         """
         if not len(x):
             return self.truth[rows]
-        found = _padded(self.reader.candidates(x))
+        found = _padded(self.reader.candidates(self.seen(x, rows)))
         if x.requires_grad and torch.is_grad_enabled() and not found.scores.requires_grad:
             if found.scores.numel():
                 raise InputError('decode: its scores have no gradient: leave out detach(), no_grad '
@@ -141,16 +155,20 @@ class TorchDetectionScene(Scene):
             return dataclasses.replace(found, scores=found.scores + 0 * x.flatten(1)[:, :1])
         return found
 
-    def losses(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Boxes]:
+    def losses(self, x: Tensor, rows: Tensor,
+               components: Sequence[str] | None = None) -> tuple[Tensor, Boxes]:
         """The detector's own training loss per image, (b,), and its boxes, without gradient.
 
         One image per call, because these losses are normalised over their batch.
 
+        Args:
+            components: names of the parts of the loss that are added up; all by default.
+
         Raises:
-            InputError: the loss of this detector is not known.
+            InputError: the loss of this detector is not known; a name of no part of it.
         """
-        losses = [self.reader.loss(image, self._target(row))
-                  for row, image in zip(rows.tolist(), x, strict=True)]
+        losses = [self.reader.loss(image, self._target(row), components)
+                  for row, image in zip(rows.tolist(), self.seen(x, rows), strict=True)]
         with torch.no_grad():
             found = self.candidates(x, rows)
         return torch.stack(losses), found
@@ -165,7 +183,7 @@ class TorchDetectionScene(Scene):
         return self.truth.valid.sum(1).tolist()
 
     def show(self, x: Tensor, rows: Tensor) -> Any:
-        return self.reader.candidates(x)
+        return self.reader.candidates(self.seen(x, rows))
 
 
 @VICTIMS.register_module()
@@ -183,6 +201,7 @@ class TorchDetector(Victim):
         reference_thr: least score of a detection that is taken for right.
         loss_seed: seed of training losses that sample, so that the same image has the same loss.
         classes: names of the classes, if goals are to name them.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
 
     Raises:
         InputError: no ``decode`` for a detector that is not known.
@@ -195,6 +214,8 @@ class TorchDetector(Victim):
     reference_thr: float = 0.3
     loss_seed: int = 0
     classes: Sequence[str] | None = None
+    defence: Defence | Config | None = None
+    channel_order: str = 'rgb'
 
     def __post_init__(self):
         self.check()
@@ -244,9 +265,11 @@ class TorchDetector(Victim):
             InputError: wrong shape or type, values outside [0, 1], boxes or labels that are none.
         """
         images, region, keys = check_images(batch, region, keys)
+        shield = self.shield(keys)
         with torch.no_grad():
             if self.reference == 'prediction':
-                labels = [_above(one, self.reference_thr) for one in self.reader.predict(images)]
+                seen = images if shield is None else shield(images, torch.arange(len(images)))
+                labels = [_above(one, self.reference_thr) for one in self.reader.predict(seen)]
             elif labels is None:
                 raise InputError('no labels: give them with the images, a dict of boxes and labels '
                                  "for each, or build the victim with reference='prediction'")
@@ -255,7 +278,7 @@ class TorchDetector(Victim):
         truth, crowds = _truth(labels, images, self.reader.labels)
         return TorchDetectionScene(self.model, images, region, keys, Geometry.of_memory(images),
                                    self.reader, truth, crowds, self.loss_seed, self.num_classes,
-                                   self.classes)
+                                   self.classes, shield)
 
 
 def _above(found: Found, least: float) -> Found:

@@ -20,6 +20,7 @@ from torchvision.models.detection.ssd import SSD, SSDScoringHead
 from torchvision.ops import clip_boxes_to_image
 
 from ..errors import InputError
+from .base import chosen_losses
 from .context import frozen_training, untouched_rng
 
 __all__ = ['TorchvisionReader']
@@ -77,11 +78,13 @@ class TorchvisionReader:
         """What the model itself reports."""
         return self.model(list(x))
 
-    def loss(self, image: Tensor, truth: Found) -> Tensor:
+    def loss(self, image: Tensor, truth: Found,
+             components: Sequence[str] | None = None) -> Tensor:
         """The sum of the model's own training losses, in training mode but without noise."""
         with frozen_training(self.model), untouched_rng(image.device, self.seed):
             self.model.transform.training = False  # which draws a size at random in training
-            return sum(self.model([image], [truth]).values())
+            losses = self.model([image], [truth])
+            return sum(chosen_losses(losses, components, self.model).values())
 
 
 def _count(model) -> int | None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sparse_dense_attacks import InputError
 from sparse_dense_attacks.cli import main
-from sparse_dense_attacks.cli.attack import _attack_and_goal, _parser, prepare
+from sparse_dense_attacks.cli.attack import _attack_and_goal, arguments, prepare
 from sparse_dense_attacks.cli.common import check_writable
 from sparse_dense_attacks.cli.configs import find_config, read_config
 from sparse_dense_attacks.cli.weights import weights_of_config
@@ -109,7 +109,7 @@ def test_every_config_of_ours_can_be_read_by_its_name():
 # The attack and the goal
 
 def chosen(*argv):
-    args = _parser().parse_args(list(argv))
+    args = arguments(list(argv))
     cfg = read_config(args.config)
     return _attack_and_goal(cfg, args)
 

@@ -1,0 +1,9 @@
+# A patch in the upper left corner, away from what it hides (the place of DPatch, arXiv 1806.02299, where it is 40 x 40 pixels).
+#
+#     sda fit configs/patches/yolox-nano_coco_corner.py
+#
+_base_ = ['yolox-nano_coco_fixed.py']
+
+fit = dict(
+    placement=dict(size=40, position=(0, 0)),
+    shape=dict(height=40, width=40))
