@@ -137,7 +137,11 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info, measures=measures, shown=shown,
                         check=(args.limit or 8) if args.check else 0)
-    return build(cfg, args, weights, unset)
+    runner = build(cfg, args, weights, unset)
+    if args.channels_last:
+        import torch
+        runner.model.to(memory_format=torch.channels_last)
+    return runner
 
 
 def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
@@ -237,6 +241,9 @@ def parser(command: str, description: str, config: str) -> argparse.ArgumentPars
                         'of the test set; what the model predicts on the clean ones is taken for '
                         'the truth')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--channels-last', action='store_true', help='lay out the weights of '
+                        'convolutions with their channels last, which many processors prefer; '
+                        'results differ in the last bits')
     parser.add_argument('--check', action='store_true', help='attack nothing: list what the model '
                         'finds in the first images (8, or --limit) and its metrics on them')
     return parser

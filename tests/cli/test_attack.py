@@ -261,3 +261,13 @@ def test_numbers_that_slow_processors_down_are_taken_for_zero(tmp_path):
     assert (small * 1).all()
     prepare([str(config), '--work-dir', str(tmp_path / 'run'), '--limit', '1'])
     assert not (small * 1).any()
+
+
+def test_channels_come_last_in_the_weights_that_are_loaded(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text("_base_ = 'sparse_dense_attacks::spgd_faster_rcnn.py'")
+    runner = prepare([str(config), '--work-dir', str(tmp_path / 'run'), '--limit', '1', '--channels-last'])
+    runner.load_or_resume()
+    weights = [module.weight for module in runner.model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert weights and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    assert not all(weight.is_contiguous() for weight in weights)
