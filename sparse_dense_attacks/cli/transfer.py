@@ -323,9 +323,10 @@ def _plain(plan: Plan, source: Mapping, entry: Mapping, images: Sequence[str]):
     member = PlainMember.of(name, victim, attack, goal, threat, keys)
     identity = dict(attack=describe(member.attacker.attack), goal=describe(member.attacker.goal),
                     threat=describe(threat), model=dict(module=path),
-                    victim=dict(type=type(victim).__name__, reference=victim.reference,
-                                defence=describe(victim.defence)),
+                    victim=dict(type=type(victim).__name__, reference=victim.reference),
                     weights=weights_digest(victim.model))
+    if victim.defence is not None:
+        identity['defence'] = describe(victim.defence)
     return member, identity
 
 

@@ -53,8 +53,9 @@ def measure_intervals(records: Sequence[Record]) -> dict[str, Interval]:
     for name in dict.fromkeys(name for one in broken for name in one):
         if name.startswith(BEFORE_AND_AFTER):
             continue
-        values = [float(value) for one in broken if (value := one.get(name)) is not None]
-        if values and not isinstance(broken[0].get(name), bool):
+        values = [value for one in broken if isinstance(value := one.get(name), int | float)
+                  and not isinstance(value, bool)]  # words, yes and no have no mean
+        if values:
             found[name] = mean_interval(values)
     for when in BEFORE_AND_AFTER:
         judged = [{name.removeprefix(when): value for name, value in one.measures.items()

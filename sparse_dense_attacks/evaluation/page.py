@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..results import Record, Run
+from ..results import Run
 from .comparison import call, judged, model_name, same_threat, size_of, threat_model
 from .curves import band_of, success_at
 from .markdown import markdown_table
+from .measures import measure_intervals
 from .places import MOST, Places, heat_picture
 from .shots import STATUSES, Gallery, link_to
 from .statistics import Interval, mean_interval
 from .thumbnails import COLOURS, Allowance, data_uri
 
-__all__ = ['BUDGETS', 'Table', 'curves_of', 'measure_means', 'render', 'state', 'table_of']
+__all__ = ['BUDGETS', 'Table', 'curves_of', 'render', 'state', 'table_of']
 
 BUDGETS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 PICTURES = 20_000_000  # characters of all pictures of images; the rest of 30 MB is for words
 SEEN = 4_000_000  # of those of transfer studies
 DASHES = ('', '8 4', '2 3', '10 4 2 4')
 LEFT, RIGHT, TOP, BOTTOM = 60, 700, 20, 330  # of a chart
-FLAGS = bool  # measures that only say something happened are no number to average
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,6 @@ def state(run: Run) -> str:
     return 'finished' if scored >= attacked else f'finished for {scored} of {attacked} images'
 
 
-def measure_means(records: Sequence[Record]) -> dict[str, Interval]:
-    """The mean of each measure over the images that were right and are broken now."""
-    broken = [one.measures for one in records if one.success and one.clean_correct]
-    found = {}
-    for name in dict.fromkeys(name for one in broken for name in one):
-        values = [value for one in broken if (value := one.get(name)) is not None
-                  and not isinstance(value, FLAGS)]
-        if values:
-            found[name] = mean_interval(values)
-    return found
-
-
 def curves_of(run: Run, unit: str) -> tuple[list[int], list[bool]]:
     """Sizes and success of the images that the victim got right."""
     records = judged(run)
@@ -84,7 +72,7 @@ def table_of(runs: Mapping[str, Run], unit: str) -> Table:
         unit: what the budget counts: 'pixels', 'elements' or 'groups'.
     """
     letters = {name: letter for letter, names in _lettered(runs) for name in names}
-    means = {name: measure_means(run.records) for name, run in runs.items()}
+    means = {name: measure_intervals(run.records) for name, run in runs.items()}
     measures = list(dict.fromkeys(name for one in means.values() for name in one))
     head = ['run', 'attack', 'goal', 'images', 'broken', f'median {unit}', 'clean -> adversarial',
             '95 % interval', 'threat model', 'status', 'model', *(f'≤ {k}' for k in BUDGETS),

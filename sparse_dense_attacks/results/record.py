@@ -15,6 +15,8 @@ __all__ = ['Record', 'file_name', 'read_records']
 FAILED = 'non-finite loss or gradient'
 SHORT = 'too small for the budget'
 
+Measures = dict[str, float | int | str | None]
+
 
 @dataclass(frozen=True)
 class Record:
@@ -35,7 +37,8 @@ class Record:
         file: the PNG, relative to the work_dir; empty if there is none.
         digest: first 16 hex digits of the SHA-256 of that file.
         note: why an image failed or was skipped; normally empty.
-        measures: further numbers about the image by name; None where one has no meaning.
+        measures: further numbers about the image by name, or words, such as which member of a cascade
+            broke it; None where one has no meaning.
     """
     key: str
     success: bool | None = None
@@ -54,7 +57,7 @@ class Record:
     file: str = ''
     digest: str = ''
     note: str = ''
-    measures: dict[str, float | int | None] = field(default_factory=dict)
+    measures: Measures = field(default_factory=dict)
 
     @classmethod
     def of(cls, key: str, result: AttackResult, row: int,
@@ -115,7 +118,7 @@ def _fits(value: Any, kind: Any) -> bool:
         kind = kind | int
     if isinstance(value, bool):
         return kind in (bool, bool | None)
-    return isinstance(value, dict if kind == dict[str, float | int | None] else kind)
+    return isinstance(value, dict if kind == Measures else kind)
 
 
 def file_name(key: str) -> str:

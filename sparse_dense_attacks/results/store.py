@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -170,10 +170,10 @@ class ResultStore:
         self.records[record.key] = record
         return record
 
-    def measure(self, key: str, measures: dict[str, float | int | None]) -> Record:
+    def measure(self, key: str, measures: Mapping[str, float | int | None]) -> Record:
         """Add numbers to what is known of a stored image; of the two lines the later one counts."""
         record = self.records[key]
-        record = replace(record, measures=record.measures | measures)
+        record = replace(record, measures={**record.measures, **measures})
         with (self.work_dir / 'records.jsonl').open('ab') as file:
             file.write(_line(record))
             file.flush()
