@@ -33,7 +33,7 @@ def plan_of(name, folder):
     if name in ('backbones', 'cifar_real'):
         cfg.images = str(folder / 'photos')
         (folder / 'photos').mkdir()
-        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(folder / 'photos/black.png')
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / 'photos/black.png')
     return transfer.Plan.read(cfg, args)
 
 
