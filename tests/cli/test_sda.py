@@ -54,7 +54,7 @@ def test_the_version_is_that_of_the_distribution():
 
 
 @pytest.mark.parametrize(('name', 'hint'), [('atack', "did you mean 'attack'?"),
-                                            ('zzz', 'valid: attack, doctor, report, train, transfer, verify')])
+                                            ('zzz', 'valid: attack, doctor, fit, report, train, transfer, verify')])
 def test_an_unknown_command_is_one_line(name, hint, capsys):
     assert cli.main([name]) == 2
     assert capsys.readouterr().err == f"error: sda has no command '{name}': {hint}\n"
