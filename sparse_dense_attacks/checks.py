@@ -71,6 +71,14 @@ def check_choice(owner, name: str, choices) -> None:
         _refuse(owner, name, f'one of {", ".join(choices)}; {nearest(value, choices)}')
 
 
+def check_choices(owner, name: str, choices) -> None:
+    """An attribute must be a list or tuple of some of the strings ``choices``; it may be empty."""
+    values = getattr(owner, name)
+    if (not isinstance(values, tuple | list)
+            or not all(isinstance(value, str) and value in choices for value in values)):
+        _refuse(owner, name, f'a list of some of {", ".join(map(repr, choices))}')
+
+
 def check_text(owner, name: str) -> None:
     """An attribute must be a string."""
     if not isinstance(getattr(owner, name), str):
@@ -101,17 +109,19 @@ def check_mapping(owner, name: str) -> None:
         _refuse(owner, name, 'a dict')
 
 
-def check_names(owner, name: str, indices: bool = False) -> None:
+def check_names(owner, name: str, indices: bool = False, what: str = 'class') -> None:
     """An attribute must be a list or tuple of strings that is not empty.
 
     Args:
         indices: ints of at least 0 will do, too.
+        what: they are names of.
     """
     values = getattr(owner, name)
     fits = isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) > 0
     if not fits or not all(isinstance(value, str) or (indices and _is_int(value) and value >= 0)
                            for value in values):
-        _refuse(owner, name, 'a list of class names' + (' or indices' if indices else ''))
+        names = 'class names' if what == 'class' else f'names of {what}'
+        _refuse(owner, name, f'a list of {names}' + (' or indices' if indices else ''))
 
 
 def check_budget(owner, name: str, per_image: bool = False) -> None:

@@ -40,14 +40,14 @@ from .objectives import (
     Vanish,
 )
 from .patches import Artefact
-from .registry import ATTACKS, GOALS, KERNELS, PLACEMENTS, VICTIMS
+from .registry import ATTACKS, DEFENCES, GOALS, KERNELS, PLACEMENTS, VICTIMS
 from .threat_model import ThreatModel
 from .types import AttackResult, Boxes, Verdict
 
 if importlib.util.find_spec('mmengine'):
     from . import engine  # noqa: F401  registers hooks and loops
 
-__all__ = ['ASLO', 'ATTACKS', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'PLACEMENTS', 'VICTIMS', 'WIFGSM',
+__all__ = ['ASLO', 'ATTACKS', 'DEFENCES', 'GOALS', 'GSE', 'KERNELS', 'PGD0', 'PLACEMENTS', 'VICTIMS', 'WIFGSM',
            'ASLOAddOn', 'Artefact', 'Attack', 'AttackResult', 'Boxes', 'BudgetSearch', 'Descent', 'DetectorLoss', 'Fabricate',
            'FeatureDispersion', 'FeatureDistance', 'ForeignAttack', 'InputError', 'Mislabel',
            'RandomPixels', 'Relay', 'ScreenedCorners', 'SigmaZero', 'SparseAutoAttack', 'SparsePGD',

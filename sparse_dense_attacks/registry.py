@@ -1,4 +1,4 @@
-"""Our own registries: attacks, goals, victims, structured kernels and placements of patches.
+"""Our own registries: attacks, goals, victims, defences, structured kernels and placements of patches.
 
 They offer the part of mmengine's ``Registry`` that configs use (``register_module`` and ``build`` of dicts with a ``type``), but
 need no OpenMMLab package, know no scopes, and answer a misspelt name with the nearest valid one. Hooks, loops and metrics are
@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import InputError
 
-__all__ = ['ATTACKS', 'GOALS', 'KERNELS', 'PLACEMENTS', 'VICTIMS', 'Config', 'Registry', 'nearest']
+__all__ = ['ATTACKS', 'DEFENCES', 'GOALS', 'KERNELS', 'PLACEMENTS', 'VICTIMS', 'Config', 'Registry', 'nearest']
 
 Config = Any  # what build() makes an object of: a name, or a dict with a type
 
@@ -110,4 +110,5 @@ ATTACKS = Registry('attack')
 GOALS = Registry('goal')
 VICTIMS = Registry('victim')
 KERNELS = Registry('kernel')
+DEFENCES = Registry('defence')
 PLACEMENTS = Registry('placement')

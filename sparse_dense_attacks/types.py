@@ -30,6 +30,17 @@ class Verdict:
         logits = None if self.logits is None else self.logits[rows]
         return Verdict(self.loss[rows], self.margin[rows], self.success[rows], logits)
 
+    def replaced(self, rows: Tensor, other: 'Verdict') -> 'Verdict':
+        """This one with ``other`` in place of its entries ``rows``, (b,) int64; nothing is written into."""
+        def joined(mine: Tensor, its: Tensor) -> Tensor:
+            return mine.index_copy(0, rows.to(mine.device), its.to(mine.dtype))
+
+        logits = self.logits
+        if logits is not None and other.logits is not None:
+            logits = joined(logits, other.logits)
+        return Verdict(joined(self.loss, other.loss), joined(self.margin, other.margin),
+                       joined(self.success, other.success), logits)
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -87,6 +98,8 @@ class Judgement:
         share: (B,) float64, share of the image's parts (objects, pixels of a label map) that are as
             the goal wants them, on the image rounded to 8 bits; NaN for goals without parts.
         parts: (B,) int64, how many parts count; 0 for goals without.
+        queries: (B,) int64 on the CPU, how often the victim was shown the image to find all this
+            out.
     """
     success: Tensor
     success_float: Tensor
@@ -95,6 +108,7 @@ class Judgement:
     linf: Tensor
     share: Tensor
     parts: Tensor
+    queries: Tensor
 
 
 @dataclass(frozen=True)
@@ -112,12 +126,16 @@ class AttackResult(Judgement):
         defined: (B,) bool, False where success has no meaning (an image without objects, say).
         groups: (B,) int64, groups of the attack's structure; equal to ``l0_pixels`` for
             unstructured attacks.
-        forwards, backwards: (B,) int64, passes the attack spent on the image (the final re-check is
-            not among them).
+        forwards, backwards: (B,) int64, passes the attack spent on the image, the look at the clean
+            one included.
+        queries: (B,) int64, all forwards of the image, as somebody counts them who watches the
+            model: ``forwards``, and those that judged the result.
         seconds: (B,) float, time of the attack, shared out in proportion to the forwards.
         failed: (B,) bool, loss or gradient became non-finite; the image is reported as not broken.
         short: (B,) bool, the image is too small for the budget: it asks for more pixels (or groups)
             than may change, so all of them were at the attack's disposal, or no group fits.
+        stage: (B,) int64, which member of a cascade was the first to break the image, a position in
+            the attack's ``member_names``; -1 if none was, and for attacks without members.
     """
     images: Tensor
     clean_correct: Tensor
@@ -128,6 +146,7 @@ class AttackResult(Judgement):
     seconds: Tensor
     failed: Tensor
     short: Tensor
+    stage: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence['AttackResult']) -> 'AttackResult':

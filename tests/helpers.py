@@ -23,7 +23,7 @@ from sparse_dense_attacks.victims.base import Scene
 from tests import forks
 
 __all__ = ['BUDGET_ATTACKS', 'DETERMINISTIC', 'EVERY_ATTACK', 'SMALL', 'Detections', 'Linear', 'Net',
-           'corner_images', 'descent', 'make_attack', 'objective', 'pad_boxes', 'padded',
+           'corner_images', 'darker', 'descent', 'make_attack', 'noisy', 'objective', 'pad_boxes', 'padded',
            'pictures', 'stock_test']
 
 
@@ -35,6 +35,16 @@ def descent(model, inputs, labels):
         loss = nn.functional.cross_entropy(model(probe), labels, reduction='sum')
         x = (x + 0.1 * torch.autograd.grad(loss, probe)[0].sign() * keep).clamp(0, 1)
     return x
+
+
+def darker(x, by=0.5):
+    """A defence of one's own."""
+    return x * by
+
+
+def noisy(x):
+    """Another, which draws."""
+    return x + 0.2 * torch.randn(x.shape).to(x)
 
 
 SMALL = dict(k=3, steps=6)  # hyper-parameters for tests that need an attack to run, not to be strong

@@ -93,9 +93,10 @@ def test_model_is_as_before_and_gradients_may_be_off():
     ((MODEL, IMAGES, LABELS), dict(keys='ab'), r'keys: expected one id per image \(7\), found list of 2'),
     ((MODEL, IMAGES, LABELS), dict(region=torch.ones(8, 1, 5, 7).bool()), r'region: .* \(7\), found torch.bool \(8, 1, 5, 7\)'),
     ((MODEL, IMAGES, LABELS), dict(batch_size=0), 'batch_size = 0, expected an int >= 1'),
-    ((Tuple(), IMAGES, LABELS), {}, r'the model gives tuple for 1 images, expected logits \(1, classes\)'),
+    ((Tuple(), IMAGES, LABELS), {}, r'the model gives tuple for \d images, expected logits \(\d, classes\)'),
     ((TorchClassifier(Tuple(), reference='prediction'), IMAGES), {}, 'the model gives tuple for 7 images'),
-    ((nn.Identity(), IMAGES, LABELS), {}, r'the model gives a tensor \(1, 3, 5, 7\) for 1 images'),
+    ((nn.Identity(), IMAGES, LABELS), {}, r'labels: expected int64 \(7, height, width\)'),
+    ((nn.Identity(), IMAGES, LABELS), dict(goal='untargeted'), r'the model gives a tensor \(\d, 3, 5, 7\) for \d images'),
     ((Library(), IMAGES), {}, r'images: Library takes a batch \(dict\) of .*, found torch.float32'),
     ((Library(), BATCH, LABELS), {}, 'labels: Library has no use for it'),
     ((Library(), BATCH), dict(keys=range(7)), 'keys: Library has no use for it'),
@@ -122,3 +123,15 @@ def test_targets_are_reached():
     assert result.success.any() and torch.equal(MODEL(result.images).argmax(1) == targets, result.success)
     with pytest.raises(InputError, match='target'):
         attack(MODEL, IMAGES, LABELS, 'sparse_pgd', goal='targeted')
+
+
+@pytest.mark.parametrize('max_forwards', [None, 4, 30])
+def test_a_counter_inside_the_model_sees_the_queries(max_forwards):
+    """All that ``attack()`` shows the model, whatever for; without a budget two looks see whether the model is random."""
+    model, images, shown = Net(gain=0.3), pictures(5, 3, 6, 6), []
+    labels = model(images).argmax(1)
+    model.register_forward_hook(lambda module, args, out: shown.append(len(args[0])))
+    result = attack(model, images, labels, 'sparse_pgd', k=2, steps=8, max_forwards=max_forwards, batch_size=2,
+                    goal='untargeted')  # without a goal one look tells the task
+    assert sum(shown) == result.queries.sum() + (2 if max_forwards is None else 0)
+    assert max_forwards is None or result.queries.max() == min(max_forwards, 11)

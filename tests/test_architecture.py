@@ -11,7 +11,7 @@ from tests import forks
 NAME = 'sparse_dense_attacks'
 PACKAGE = Path(sparse_dense_attacks.__file__).parent
 FILES = sorted(PACKAGE.rglob('*.py'))
-CORE = ('ops', 'groups', 'patches', 'attacks', 'objectives')
+CORE = ('ops', 'groups', 'patches', 'attacks', 'objectives', 'defences')
 MODEL_LIBRARIES = {'mmdet', 'mmseg', 'mmpretrain'}
 MAY_IMPORT = {  # of this package
     'ops': {'ops', 'types', 'registry', 'errors'},
@@ -19,11 +19,12 @@ MAY_IMPORT = {  # of this package
     'patches': {'patches', 'ops', 'groups', 'objectives.base', 'types', 'registry', 'errors', 'checks'},
     'attacks': {'attacks', 'patches', 'ops', 'groups', 'objectives.base', 'types', 'registry', 'errors', 'checks'},
     'objectives': {'objectives', 'ops', 'types', 'registry', 'errors', 'checks'},
+    'defences': {'defences', 'attacks.rng', 'ops', 'registry', 'errors', 'checks'},
     'models': {'models'}, 'types': set(), 'errors': set(), 'registry': {'errors'}, 'checks': {'errors', 'registry'},
 }
 OUTSIDE = {  # what rooms beside the core may import of other packages, and of this one
     'results': ({'torch', 'numpy', 'PIL'}, {'results', 'types', 'errors'}),
-    'evaluation': ({'torch', 'numpy', 'scipy', 'matplotlib', 'PIL'}, {'evaluation', 'results', 'ops', 'errors'}),
+    'evaluation': ({'torch', 'numpy', 'scipy', 'matplotlib', 'PIL', 'jinja2'}, {'evaluation', 'results', 'ops', 'errors'}),
     'testing': ({'torch'}, {'testing', 'victims', 'objectives', 'types', 'errors'}),
     'compat': ({'torch', 'torchvision', 'mmcv'}, {'compat', 'errors'}),
 }
@@ -69,7 +70,9 @@ def test_core_imports_torch_and_its_own_layers_only(path):
         if top == NAME:
             assert any(f'{inside}.'.startswith(f'{allowed}.') for allowed in MAY_IMPORT[part_of(path)]), name
         else:
-            picture_file = path.name in ('picture.py', 'artefact.py', 'segmentation.py') and top == 'PIL'  # a user's own
+            # a user's own pattern, artefact or label map; a codec
+            pictures = path.name in ('picture.py', 'artefact.py', 'segmentation.py', 'jpeg.py')
+            picture_file = pictures and top in ('PIL', 'numpy')
             assert top == 'torch' or top in sys.stdlib_module_names or picture_file, name
 
 

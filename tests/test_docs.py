@@ -13,7 +13,7 @@ PAGES = ROOT / 'docs/attacks'
 SECTIONS = ('Steps', 'Cost', 'Differences from the published code', 'Limits')
 CITATION = re.compile(r'(?<![\w/<])((?:[\w.-]+/)*[A-Za-z][\w-]*\.md)\b(?:,\s+"([^"]+)")?')
 LINK = re.compile(r'\]\(([^)#:]+)\)')
-WRITTEN_BY_RUNS = {'judging.md', 'report.md', 'page.md', 'grid.md', 'transfer.md'}  # in tests, or by `sda`
+WRITTEN_BY_RUNS = {'judging.md', 'report.md', 'page.md', 'grid.md', 'transfer.md', 'defences.md'}  # in tests, or by `sda`
 
 
 def texts_of(path: Path) -> str:

@@ -8,6 +8,7 @@ from torch import nn
 
 from sparse_dense_attacks import (
     ATTACKS,
+    DEFENCES,
     GOALS,
     KERNELS,
     PLACEMENTS,
@@ -31,23 +32,27 @@ ACCEPTED = {
     'key_column': {'word'}, 'target_column': {'word'},  # any text is a name of a column
     'options': {'empty'}, 'victim': {'empty'}, 'threat': {'empty'}, 'run_info': {'empty'},
     'classes': {'none_of'},  # unknown
+    'published': {'none_of'},  # nothing is done as published
     'eight_bit': {'true'}, 'batched': {'true'}, 'early_stop': {'true'}, 'reweight': {'true'},
     'prune': {'true'}, 'accumulate': {'true'}, 'boxes_follow_resize': {'true'},
-    'use_masks': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
+    'use_masks': {'true'}, 'warm': {'true'}, 'resume': {'true'}, 'undetected': {'true'},
     'where': {'empty'},  # anywhere
+    'measures': {'none_of'},  # none
     'rotation': ANY_SIGN, 'brightness': ANY_SIGN, 'raised': ANY_SIGN, 'transforms': {'empty'},
+    'random': {'true'}, 'apart': {'true'},
     'layer': {'word'},  # which layers there are is known to the model
 }
 PATCH = Artefact(pictures(1, 3, 2, 2)[0], torch.ones(2, 2) > 0, Fixed())
-NEEDED = {'UniversalPatch': dict(artefact=PATCH),
+NEEDED = {'UniversalPatch': dict(artefact=PATCH), 'Custom': dict(function='len'),
           'TargetedPixels': dict(erase=1), 'Picture': {}, 'ForeignAttack': dict(function='len'),
           'ASLO': {}, 'TorchClassifier': dict(model=nn.Identity()),
-          'TorchSegmenter': dict(model=nn.Identity())}
+          'TorchSegmenter': dict(model=nn.Identity()),
+          'TorchDetector': dict(model=nn.Identity(), decode=len)}
 CALLED = {'base': 'attack', 'shape': 'kernel', 'attack': 'attack', 'place': 'where', 'threat': 'threat'}
 
 
 def registered():
-    found = [cls for registry in (ATTACKS, GOALS, KERNELS, PLACEMENTS, VICTIMS)
+    found = [cls for registry in (ATTACKS, GOALS, KERNELS, PLACEMENTS, VICTIMS, DEFENCES)
              for cls in (registry.get(name) for name in registry)]
     return [*found, ThreatModel, Where, Recipe, Transforms]
 
@@ -137,7 +142,7 @@ def test_the_loop_takes_no_nonsense_before_it_looks_at_anything_else(name, value
 @pytest.mark.parametrize('value', NONSENSE)
 @pytest.mark.parametrize('name', ['attack', 'goal', 'threat', 'batch_size', 'keys', 'region',
                                   'targets', 'labels', 'seed', 'eight_bit', 'max_forwards', 'where',
-                                  'rechecks', 'images', 'model'])
+                                  'rechecks', 'images', 'model', 'defence'])
 def test_no_argument_of_attack_takes_nonsense(name, value):
     model, images = Net(), pictures(2, 3, 5, 5)
     given = dict(model=model, images=images, labels=model(images).argmax(1), attack='pgd0')
@@ -152,4 +157,4 @@ def test_no_argument_of_attack_takes_nonsense(name, value):
 
 def test_every_kind_of_object_is_asked():
     rooms = {cls.__module__.split('.')[1] for cls, _ in CASES}
-    assert rooms == {'attacks', 'objectives', 'groups', 'patches', 'victims', 'threat_model'}
+    assert rooms == {'attacks', 'objectives', 'groups', 'patches', 'victims', 'defences', 'threat_model'}

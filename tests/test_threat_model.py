@@ -19,7 +19,35 @@ def test_fields_given_one_by_one_join_the_dict():
     assert ThreatModel.build(ThreatModel(max_forwards=5), dict(max_forwards=5)).max_forwards == 5
 
 
+def test_pieces_have_eight_neighbours_and_the_share_is_that_of_the_image_without_padding():
+    before = torch.zeros(3, 3, 4, 6)
+    after = before.clone()
+    after[0, 0, 0, 0] = after[0, 2, 1, 1] = 1  # diagonal: one piece
+    after[1, :, 0, 0] = after[1, :, 2, 0] = after[1, :, 2, 2] = after[1, :, 3, 3] = 1
+    said = ThreatModel(max_components=2).extent(before, after, [(4, 5), (4, 6), (4, 6)])
+    assert said.components.tolist() == [1, 3, 0] and said.area.tolist() == [2 / 20, 4 / 24, 0]
+    assert said.allowed.tolist() == [True, False, True]
+    assert ThreatModel(max_area=0.1).extent(before, after, [(4, 5), (4, 6), (4, 6)]).allowed.tolist() == [True, False, True]
+    assert not ThreatModel(max_components=9).extent(before, after, [(4, 6)] * 3).allowed.logical_not().any()
+
+
+@pytest.mark.parametrize('limits', [dict(max_area=2 / 64), dict(max_components=2)])
+def test_what_is_beyond_the_limits_is_no_success(limits):
+    model, images = Net(gain=0.3), pictures(6, 3, 8, 8)
+    labels = model(images).argmax(1)
+    options = dict(attack='sparse_pgd', k=5, steps=40)
+    free, held = (attack(model, images, labels, threat=threat, **options) for threat in (None, limits))
+    assert torch.equal(free.images, held.images) and free.success.any()
+    allowed = ThreatModel(**limits).extent(images, held.images, [(8, 8)] * 6).allowed
+    assert torch.equal(held.success, free.success & allowed) and not held.success.all()
+    assert (held.success_float <= held.success).all()
+    within = attack(model, images, labels, threat=dict(max_area=5 / 64), **options)
+    assert torch.equal(within.success, free.success)
+
+
 @pytest.mark.parametrize('cfg, older, message', [
+    (dict(max_components=0), {}, 'max_components = 0, expected an int >= 1'),
+    (dict(max_area=2), {}, r'max_area = 2, expected a number in \(0, 1\]'),
     (dict(seed=1), dict(seed=2), r'seed = 2 beside threat.seed = 1: they disagree'),
     (dict(where='inside'), dict(where='outside'), "where = 'outside' beside threat.where = 'inside'"),
     (dict(sed=1), {}, "threat has no field 'sed': did you mean 'seed'"),

@@ -181,6 +181,7 @@ class Penalised(Restricted):
         self.images, self.region = objective.images, objective.region
         self.keys = objective.keys
         self.eligible, self.defined = objective.eligible, objective.defined
+        self.surroundings = objective.surroundings
         self.clean = objective.clean  # nothing costs nothing
         self.pixel = attack.unit == 'pixel'
         self.d = self.region.flatten(1).sum(1) * (1 if self.pixel else self.images.shape[1])
@@ -197,6 +198,9 @@ class Penalised(Restricted):
 
     def reserved(self):
         return self.objective.reserved()
+
+    def credit(self, rows: Tensor, stage: Tensor) -> None:
+        self.objective.credit(rows, stage)
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         verdict = self.objective(x, rows)

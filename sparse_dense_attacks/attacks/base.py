@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_budget, check_flag, check_int
+from ..errors import InputError
 from ..groups import Kernel, Pixel
 from ..objectives.base import AnyObjective, EightBit, MeteredObjective, Objective, Restricted
 from ..ops import (
@@ -23,7 +24,8 @@ from ..ops import (
 from ..types import AttackResult, Judgement, Verdict
 from .rng import ImageRNG
 
-__all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade', 'judge', 'warn_if_random']
+__all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade', 'judge', 'judging_cost',
+           'warn_if_random']
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class Attack:
         """Whether the attack has groups to count; without structure a group is a pixel."""
         return False
 
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """What the members of a cascade are called, in their order; nothing for attacks that are none."""
+        return ()
+
     def count_groups(self, objective: AnyObjective, adversarial: Tensor) -> Tensor:
         """(B,) int64, groups of the attack's structure that cover the changed pixels; without structure a group is a pixel."""
         return count_pixels(adversarial, objective.images)
@@ -99,7 +106,8 @@ class Attack:
             seed: together with an image's key it decides every random draw for that image.
             eight_bit: let the attack see only what an 8-bit file can hold (default). False reproduces published attacks on float
                 images; success is judged on 8 bits all the same and reported beside the float success.
-            max_forwards: hard budget of forward passes per image.
+            max_forwards: hard budget of forward passes per image, all included: the look at the clean image, the attack, and
+                those that judge its result. ``queries`` of the result never exceed it.
             rechecks: how often the victim is asked about a finished image, see :func:`judge`.
 
         Returns:
@@ -107,10 +115,17 @@ class Attack:
             untouched with ``success`` True and l0 = 0; images whose loss, gradient or result is not finite come back untouched as
             failed.
             A warning names the failed images, and those that were not broken because no gradient ever differed from zero.
+
+        Raises:
+            InputError: ``max_forwards`` leaves nothing to attack with.
         """
+        if max_forwards is not None:
+            max_forwards = _less_judging(objective, max_forwards, eight_bit, rechecks)
         meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards)
         clean, images = meter.clean, meter.images
         worth = self.wanted(clean) & self.has_room(meter) & ~meter.failed
+        if max_forwards is not None:
+            worth &= (meter.forwards < max_forwards).to(worth.device)
         rows = worth.nonzero()[:, 0].cpu()
 
         seconds = torch.zeros(len(images))
@@ -127,10 +142,10 @@ class Attack:
             usable = part.region & ~part.failed[:, None, None, None]
             adversarial[rows] = torch.where(usable, found.detach().clamp(0, 1), part.images)
 
-        adversarial = self._affordable(meter, adversarial, eight_bit)
-        said = judge(objective, adversarial, meter, eight_bit, rechecks)
         if eight_bit:
             adversarial = to_8bit(adversarial)
+        adversarial = self._affordable(meter, adversarial)
+        said = judge(objective, adversarial, meter, eight_bit, rechecks)
         valid = ~meter.failed
         _warn('loss or gradient is not finite, or the result, so they count as not broken',
               meter.failed, meter.keys)
@@ -140,19 +155,20 @@ class Attack:
         _warn('the gradient is zero everywhere, so there was nothing to follow',
               meter.flat & ~said.success_float & ~meter.failed, meter.keys)
         counted = replace(said, success=said.success & valid,
-                          success_float=said.success_float & valid)
+                          success_float=said.success_float & valid,
+                          queries=said.queries + meter.forwards)
+        stage = meter.stage.where(counted.success.cpu() & bool(self.member_names), -1)
         return AttackResult(
             **vars(counted), images=adversarial, defined=meter.defined, failed=meter.failed,
             short=short,
             clean_correct=meter.eligible & clean.loss.isfinite(),
-            groups=self.count_groups(meter, adversarial),
+            groups=self.count_groups(meter, adversarial), stage=stage,
             forwards=meter.forwards, backwards=meter.backwards, seconds=seconds)
 
-    def _affordable(self, meter: MeteredObjective, adversarial: Tensor, eight_bit: bool) -> Tensor:
+    def _affordable(self, meter: MeteredObjective, adversarial: Tensor) -> Tensor:
         """Images whose changes exceed the budget cut down to it, or untouched if that does no harm."""
-        counted = to_8bit(adversarial) if eight_bit else adversarial
-        cut = self.within(meter, counted)
-        over = changed_pixels(cut, counted).flatten(1).any(1)
+        cut = self.within(meter, adversarial)
+        over = changed_pixels(cut, adversarial).flatten(1).any(1)
         rows = over.nonzero()[:, 0].cpu()
         if not len(rows):
             return adversarial
@@ -187,20 +203,28 @@ def judge(objective: Objective, images: Tensor, start: 'MeteredObjective | Objec
     """
     start = start or objective
     rounded = to_8bit(images)
-    success = _success(objective, rounded, start, rechecks)
-    float_success = success
-    if not torch.equal(images, rounded):
-        float_success = _success(objective, images, start, rechecks)
+    queries = torch.zeros(len(images), dtype=torch.int64)
+    known = [(start.images, start.clean.success)]
+    success = _ask(objective, rounded, known, rechecks, queries)
+    float_success = _ask(objective, images, [*known, (rounded, success)], rechecks, queries)
     stored = rounded if eight_bit else images
     parts = objective.parts
     if parts is None:
         parts = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    else:
+        queries += 1  # for the share
     return Judgement(
         success=success, success_float=float_success,
         l0_pixels=count_pixels(stored, start.images),
         l0_elements=count_elements(stored, start.images),
         linf=linf_distance(stored, start.images),
-        share=objective.share(rounded, torch.arange(len(images))), parts=parts)
+        share=objective.share(rounded, torch.arange(len(images))), parts=parts, queries=queries)
+
+
+def judging_cost(objective: Objective, eight_bit: bool = True, rechecks: int = 1) -> int:
+    """Forwards of an image that :func:`judge` takes at most; results of 8-bit attacks are asked about once."""
+    looks = rechecks * (1 if eight_bit else 2)
+    return looks * objective.passes + (objective.parts is not None)
 
 
 def warn_if_random(objective: Objective) -> None:
@@ -223,16 +247,36 @@ def warn_if_random(objective: Objective) -> None:
                       'by the majority of so many answers', RuntimeWarning, stacklevel=3)
 
 
-def _success(objective: Objective, images: Tensor, start: 'MeteredObjective | Objective',
-             rechecks: int) -> Tensor:
-    """(B,) bool, images that are broken; of those without a change what is known already."""
-    success = start.clean.success.clone()
-    changed = changed_pixels(images, start.images).flatten(1).any(1)
-    rows = changed.nonzero()[:, 0].cpu()
+def _less_judging(objective: Objective, max_forwards: int, eight_bit: bool, rechecks: int) -> int:
+    """What a budget of forwards leaves for the look at the clean image and the attack."""
+    cost = judging_cost(objective, eight_bit, rechecks)
+    least = cost + 2 * objective.passes
+    if not isinstance(max_forwards, int) or max_forwards < least:
+        raise InputError(f'max_forwards = {max_forwards}: expected at least {least} (int): the '
+                         f'look at the clean image, one for the attack, and {cost} to judge its '
+                         'result')
+    return max_forwards - cost
+
+
+def _ask(objective: Objective, images: Tensor, known: Sequence[tuple[Tensor, Tensor]],
+         rechecks: int, queries: Tensor) -> Tensor:
+    """(B,) bool, images that are broken, asking only about those of which that is not known.
+
+    Args:
+        known: images (B, C, H, W), and (B,) which of them are broken.
+        queries: (B,) int64 on the CPU, to which the forwards are added.
+    """
+    success, new = known[0][1].clone(), torch.ones_like(known[0][1])
+    for others, broken in known:
+        same = ~changed_pixels(images, others).flatten(1).any(1)
+        success = torch.where(same & new, broken, success)
+        new = new & ~same
+    rows = new.nonzero()[:, 0].cpu()
     if len(rows):
         with torch.no_grad():
             found = [objective(images[rows], rows).success for _ in range(rechecks)]
         success[rows] = 2 * torch.stack(found).sum(0) > rechecks
+        queries[rows] += rechecks * objective.passes
     return success
 
 
@@ -260,6 +304,11 @@ class BudgetAttack(Attack):
     def kernel(self) -> Kernel:
         """What ``k`` counts."""
         return Pixel()
+
+    @property
+    def free(self) -> bool:
+        """Whether any changes of ``k`` pixels or groups are allowed, whatever their size and place."""
+        return True
 
     def budget(self, objective: AnyObjective) -> tuple[Tensor, Tensor]:
         """``k`` and the largest k possible for each image, both (B,) int64."""
@@ -408,6 +457,7 @@ def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,
         stage[asked[success & (stage[asked] < 0)]] = number
         if survivors_only:
             rows = rows[stage[rows] < 0]
+    objective.credit(torch.arange(len(stage)), stage)
     return best.images, stage
 
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..checks import check_config, check_int
+from ..checks import check_config, check_flag, check_int
 from ..errors import InputError
 from ..objectives.base import AnyObjective, Restricted
 from ..ops import changed_pixels
 from ..registry import ATTACKS, Config
 from .active import Active
 from .base import Attack, BudgetAttack
+from .descent import Descent
 from .rng import ImageRNG
 
 __all__ = ['BudgetSearch']
@@ -29,12 +30,15 @@ class BudgetSearch(Attack):
     Args:
         base: the fixed-budget attack: an object, its name, or a config dict; its ``k`` is the first guess.
         searches: budgets tried per image at most.
+        warm: after its first success an image is not attacked anew with smaller budgets. :class:`Descent` goes on from there, and
+            every success on its way answers a budget; it takes what ``searches`` times the base attack's ``steps`` leave.
 
     Costs at most ``searches`` times the base attack's passes and as many forwards to judge its results. That success grows with
     the budget is an assumption: an attack that fails by bad luck at one budget is not asked about smaller ones.
     """
     base: BudgetAttack | Config = 'SparsePGD'
     searches: int = 8
+    warm: bool = False
 
     def __post_init__(self):
         check_config(self, 'base')
@@ -43,6 +47,10 @@ class BudgetSearch(Attack):
             raise InputError(f'BudgetSearch: base = {self.base!r}, '
                              'expected an attack with a budget k')
         check_int(self, 'searches')
+        check_flag(self, 'warm')
+        if self.warm and not self.base.free:
+            raise InputError(f'BudgetSearch: base = {self.base!r} restricts more than how many pixels '
+                             'change, which a descent would not: leave warm=True out')
         # an attack that takes no budget per image, such as one with frames, says so
         replace(self.base, k={0: 1})
 
@@ -64,6 +72,17 @@ class BudgetSearch(Attack):
         if len(set(objective.keys)) < len(objective.keys):
             raise InputError('BudgetSearch: two images of a batch have the same key, '
                              'so they cannot have budgets of their own')
+        if not self.warm:
+            return self._search(objective, rng)
+        before = objective.forwards.clone()
+        with objective.reserved():  # for the first look of the descent
+            found = self._search(objective, rng)
+        left = self.searches * self.base.steps - (objective.forwards - before)
+        walk = Descent(unit='pixel', kernel=self.base.kernel)
+        return walk.walk(objective, found, left.clamp(min=1), rng)
+
+    def _search(self, objective: Restricted, rng: ImageRNG) -> Tensor:
+        """The best results (B, C, H, W) of base attacks at one budget after the other, up to the first success if warm."""
         best = objective.images.clone()
         budget, room = self.base.budget(objective)
         s = Active(budget=budget, room=room, failed_at=torch.zeros_like(room),
@@ -71,7 +90,10 @@ class BudgetSearch(Attack):
 
         for _ in range(self.searches):
             # go on with images between whose largest failure and smallest success a budget lies
-            s.keep(((s.enough - s.failed_at > 1) & ~objective.failed[s.rows]).cpu())
+            between = s.enough - s.failed_at > 1
+            if self.warm:
+                between = between & (s.enough > s.room)
+            s.keep((between & ~objective.failed[s.rows]).cpu())
             if not len(s):
                 break
 

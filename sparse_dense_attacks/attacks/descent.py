@@ -1,4 +1,5 @@
 """Walking down from a success, one unit after the other: our attack for the minimum question."""
+import math
 from dataclasses import dataclass
 
 import torch
@@ -107,10 +108,27 @@ class Descent(MinimumAttack):
         return torch.where(self._spread(chosen, size.shape[2:]) > 0, adversarial, objective.images)
 
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
-        best, before = objective.images.clone(), objective.forwards.clone()
-        found = self.first.run(objective, rng)
-        s = self._start(objective, found.detach())
-        s.left = (self.steps - (objective.forwards - before)).clamp(min=1)
+        before = objective.forwards.clone()
+        with objective.reserved():  # for the first look at what it has found
+            found = self.first.run(objective, rng)
+        left = self.steps - (objective.forwards - before)
+        return self.walk(objective, found.detach(), left.clamp(min=1), rng)
+
+    def walk(self, objective: Restricted, found: Tensor, left: Tensor, rng: ImageRNG) -> Tensor:
+        """The descent alone, from what another attack has found.
+
+        Args:
+            objective: as in :meth:`run`.
+            found: (B, C, H, W), where it starts.
+            left: (B,) int64 on the CPU, steps for each image, at least 1.
+            rng: the images' generators.
+
+        Returns:
+            The smallest success of each image, (B, C, H, W), and the clean image where there was none.
+        """
+        best = objective.images.clone()
+        s = self._start(objective, found)
+        s.left = left
         s.keep(~objective.failed.cpu())
         grid_rng = rng if self.unit == 'element' else rng.on_grid(self.kernel.grid)
         size = best.shape[2:]
@@ -127,19 +145,24 @@ class Descent(MinimumAttack):
             # keep the smallest success, drop images that are done
             s.left = s.left - 1
             count = s.v.flatten(1).sum(1)
-            better = s.success & (count < s.fewest)
-            s.fewest = torch.where(better, count, s.fewest)
-            s.better = better
+            s.better = s.success & (count < s.fewest)
+            s.fewest = torch.where(s.better, count, s.fewest)
+            searching = s.fewest > s.room
+            # the candidate is held if it is better, or if nothing smaller is known yet
+            taken = s.success | (s.margin < s.held_margin) | searching
             done = objective.failed[s.rows] | (s.fewest <= s.enough)
-            count = torch.maximum(count, s.fewest.where(s.fewest <= s.room, 0))
-            better, done, count = torch.stack([better, done, count]).cpu()
-            better, done = better.bool(), done.bool() | (s.left == 0)
+            count = torch.maximum(count, s.fewest.where(~searching, 0))
+            flags = torch.stack([s.better, done, taken, s.success, searching, count]).cpu()
+            better, done, s.taken, s.dropped, s.searching = flags[:5].bool()
+            s.count, done = flags[5], done | (s.left == 0)
             best[s.rows[better]] = z.detach()[better]
-            most = max(int(count[~done].amax()), 1) if not done.all() else 0
             s.keep(~done)
             if not len(s):
                 break
 
+            # the most units that one of the images may drop or exchange at once
+            share = max(self.drop, self.exchange, 0.5 if s.searching.any() else 0)
+            most = max(math.ceil(share * int(s.count.amax())), 1)
             self._hold(s)
             if self.patience:
                 self._take_back(s)
@@ -163,27 +186,42 @@ class Descent(MinimumAttack):
             x=x, places=places, room=room, low=low, high=high, enough=self.limit(objective).clamp(min=1),
             # the candidate: changes, chosen units and which of these are new; the smallest success
             p=p, v=v, new=torch.zeros_like(v), fewest=fewest,
-            # the point that is held, its gradient and margin; what was tried in vain, and whether anything was
-            held_p=p, held_v=v, held_grad=torch.zeros_like(x),
+            # the point that is held, its gradient and margin
+            held_p=p.clone(), held_v=v.clone(), held_grad=torch.zeros_like(x),
             held_margin=x.new_full((len(x),), torch.inf),
+            # what follows from it: the better end of the box, a small step, and what units promise and are worth
+            corner=torch.zeros_like(x), moved=torch.zeros_like(x),
+            promise=torch.zeros_like(v, dtype=x.dtype), worth=torch.zeros_like(v, dtype=x.dtype),
+            # what was tried in vain
+            tired=torch.zeros_like(v, dtype=x.dtype),
             # share dropped at once; the smallest success once more, and for how many steps there was none
             share=x.new_full((len(x),), self.drop), missed=torch.zeros_like(fewest),
-            top_p=p, top_v=v, top_grad=torch.zeros_like(x),
-            tired=torch.zeros_like(v, dtype=x.dtype), again=torch.zeros_like(fewest, dtype=torch.bool))
+            top_p=p, top_v=v, top_grad=torch.zeros_like(x))
 
     def _hold(self, s: Active) -> None:
-        """Take the candidate for the held point if it is better, or if nothing smaller is known yet."""
-        better = s.success | (s.margin < s.held_margin) | (s.fewest > s.room)
-        s.again, taken = ~better, _wide(better)
-        s.tired = torch.where(taken, 0.3 * s.tired, s.tired + 2.0 * s.new)
+        """Take the candidate for the held point where it is better; what came in to no avail gets tired."""
+        rows = s.taken.nonzero()[:, 0]
+        s.new[rows] = False
+        s.tired.add_(s.new, alpha=2.0)
+        s.tired[rows] = 0.3 * s.tired[rows]
         # at success many margins are flat: then the last gradient that says something stays
-        flat = ~_wide((s.grad != 0).flatten(1).any(1))
-        s.held_grad = torch.where(taken & ~flat, s.grad, s.held_grad)
-        s.held_p = torch.where(taken, s.p, s.held_p)
-        s.held_v = torch.where(taken, s.v, s.held_v)
-        s.held_margin = torch.where(better, s.margin, s.held_margin)
+        grad = s.grad[rows]
+        sloped = _wide((grad != 0).flatten(1).any(1))
+        s.held_grad[rows] = torch.where(sloped, grad, s.held_grad[rows])
+        s.held_p[rows], s.held_v[rows], s.held_margin[rows] = s.p[rows], s.v[rows], s.margin[rows]
         # what is left after the drop has never been looked at
         s.held_margin = torch.where(s.success, torch.inf, s.held_margin)
+        self._follow(s, rows)
+
+    def _follow(self, s: Active, rows: Tensor) -> None:
+        """What follows from the held points of the images at positions ``rows``."""
+        grad, p, low, high = s.held_grad[rows], s.held_p[rows], s.low[rows], s.high[rows]
+        corner = torch.where(grad > 0, low, high)
+        promise = self._gather(-grad * corner).clamp_(min=1e-30).log_()
+        s.promise[rows] = promise.masked_fill_(~s.places[rows], -torch.inf)
+        worth = self._gather(-grad * p).masked_fill_(~s.held_v[rows], 0)
+        s.worth[rows] = worth / _wide(worth.abs().flatten(1).amax(1).clamp_(min=1e-30))
+        s.corner[rows], s.moved[rows] = corner, torch.clamp(p - self.alpha * grad.sign(), low, high)
 
     def _take_back(self, s: Active) -> None:
         """Hold the smallest success again where what went after it is missed for long, and let half as much go."""
@@ -195,20 +233,22 @@ class Descent(MinimumAttack):
         back = (s.missed >= self.patience) & (s.share * s.fewest >= 1.5) & (s.fewest <= s.room)
         s.share, s.missed = torch.where(back, s.share / 2, s.share), torch.where(back, 0, s.missed)
         s.held_margin = torch.where(back, torch.inf, s.held_margin)
-        s.success = s.success | back  # so that something is dropped
+        s.dropped = s.dropped | back.cpu()
         back = _wide(back)
         s.held_p = torch.where(back, s.top_p, s.held_p)
         s.held_v = torch.where(back, s.top_v, s.held_v)
         s.held_grad = torch.where(back, s.top_grad, s.held_grad)
         s.tired = torch.where(back, 0, s.tired)
+        self._follow(s, torch.arange(len(s)))
 
     def _drop(self, s: Active, most: int) -> None:
         """After a success what matters least goes."""
-        s.worth = self._gather(-s.held_grad * s.held_p).masked_fill_(~s.held_v, 0)
-        count = s.held_v.flatten(1).sum(1)
-        count = (s.share * count).round().long().clamp(min=1).minimum(count - 1) * s.success
-        useless = (-s.worth).masked_fill_(~s.held_v, -torch.inf)
-        s.held_v = s.held_v & ~largest(useless, count, most)
+        rows = s.dropped.nonzero()[:, 0]
+        held = s.held_v[rows]
+        count = held.flatten(1).sum(1)
+        count = (s.share[rows] * count).round().long().clamp(min=1).minimum(count - 1)
+        useless = (-s.worth[rows]).masked_fill_(~held, -torch.inf)
+        s.held_v[rows] = held & ~largest(useless, count, most)
 
     def _exchange(self, s: Active, most: int, grid_rng: ImageRNG) -> None:
         """The next candidate: some units leave and as many enter; without a success so far they only enter."""
@@ -220,18 +260,16 @@ class Descent(MinimumAttack):
         enters = torch.where(searching, (count // 2).clamp(min=1).minimum(spare), enters)
 
         # the first try from a held point is what the gradient says, later ones vary it; one draw serves both choices
-        draw = grid_rng.normal(s.v.shape[1], s.rows).mul_(_wide(s.again))
-        worth = s.worth / _wide(s.worth.abs().flatten(1).amax(1).clamp_(min=1e-30))
-        leave = largest((draw - worth).masked_fill_(~s.held_v, -torch.inf), leaves, most)
-
-        corner = torch.where(s.held_grad > 0, s.low, s.high)
-        promise = self._gather(-s.held_grad * corner).clamp_(min=1e-30).log_()
-        promise = promise.add_(draw, alpha=self.noise).sub_(s.tired)
-        s.new = largest(promise.masked_fill_(s.held_v | ~s.places, -torch.inf), enters, most)
+        again = (~s.taken).nonzero()[:, 0]
+        noise = torch.zeros_like(s.worth)
+        noise[again] = grid_rng.normal(s.v.shape[1], s.rows[again])
+        needless = (noise - s.worth).masked_fill_(~s.held_v, -torch.inf)
+        leave = largest(needless, leaves, most)
+        hope = torch.add(s.promise, noise, alpha=self.noise).sub_(s.tired)
+        s.new = largest(hope.masked_fill_(s.held_v, -torch.inf), enters, most)
 
         s.v = s.held_v & ~leave | s.new
-        moved = torch.clamp(s.held_p - self.alpha * s.held_grad.sign(), s.low, s.high)
-        s.p = torch.where(self._spread(s.new, s.x.shape[2:]) > 0, corner, moved)
+        s.p = torch.where(self._spread(s.new, s.x.shape[2:]) > 0, s.corner, s.moved)
 
     def _gather(self, a: Tensor) -> Tensor:
         """Sum of channel values (b, C, H, W) over each unit."""

@@ -45,5 +45,9 @@ class Relay(BudgetAttack):
         return (SparsePGD(k=self.k, steps=first, early_stop=self.early_stop),
                 SigmaZero(budget=self.k, steps=max(self.steps - first, 1), unit='pixel'))
 
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        return 'SparsePGD', 'SigmaZero'
+
     def run(self, objective: Restricted, rng: ImageRNG) -> Tensor:
         return cascade(self.members, objective, rng, survivors_only=self.early_stop)[0]

@@ -25,8 +25,8 @@ class StructuredSparsePGD(SparsePGD):
         kernel: a kernel, its name, or a dict such as ``dict(type='Patch', height=5, width=5)`` or
             ``dict(type='Shape', name='F')``. A patch or pattern is used only where it lies wholly inside the region; a row or
             column as far as it does. An image without room for any group comes back as it was.
-        steps, early_stop, gradient, alpha, beta, eps_inf, patience, gamma: as in :class:`SparsePGD`; ``beta`` counts in square
-            roots of the number of groups.
+        steps, early_stop, gradient, alpha, beta, eps_inf, patience, gamma, stagnation, published: as in
+            :class:`SparsePGD`; ``beta`` counts in square roots of the number of groups.
 
     Reference: arXiv 2405.05075, structured sparsity. The published settings for it are not public; the defaults are those of the
     unstructured attack.

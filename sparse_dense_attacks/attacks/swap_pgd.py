@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_config, check_number, check_numbers
+from ..checks import check_config, check_flag, check_int, check_number, check_numbers
 from ..errors import InputError
 from ..groups import Kernel, Pixel
 from ..objectives.base import Restricted
@@ -18,6 +18,9 @@ from .base import Best, BudgetAttack
 from .rng import ImageRNG
 
 __all__ = ['SwapPGD']
+
+Size = tuple[int, int]
+LAST = 1e6  # a gain is lowered by this where it may be taken only if nothing else is left
 
 
 @ATTACKS.register_module()
@@ -49,6 +52,10 @@ class SwapPGD(BudgetAttack):
         exchange: share of the k pixels exchanged at once, falling linearly to nothing at the end; rounded, but at least one.
         reach: standard deviation of the bumps, in pixels (in cells of the grid with a ``kernel``).
         kernel: groups instead of pixels, see :class:`StructuredSparsePGD`.
+        rest: iterations between two exchanges in which only the magnitudes move. A group of many
+            pixels that has just come in needs some before it can be compared with those that have
+            long been followed.
+        apart: choose groups that share no pixel with each other as long as there are any.
         base: another budget attack to begin with, given the same budget; its result takes the place of the first phase, and its
             passes come on top. None (default) begins with nothing.
 
@@ -62,6 +69,8 @@ class SwapPGD(BudgetAttack):
     exchange: float = 0.35
     reach: float = 2.0
     kernel: Kernel | Config = Pixel()
+    rest: int = 0
+    apart: bool = False
     base: BudgetAttack | Config | None = None
 
     def __post_init__(self):
@@ -75,6 +84,8 @@ class SwapPGD(BudgetAttack):
         object.__setattr__(self, 'noise', tuple(self.noise))
         check_config(self, 'kernel')
         object.__setattr__(self, 'kernel', KERNELS.build(self.kernel))
+        check_int(self, 'rest', low=0)
+        check_flag(self, 'apart')
         if self.base is not None:
             check_config(self, 'base')
             base = ATTACKS.build(self.base)
@@ -126,7 +137,13 @@ class SwapPGD(BudgetAttack):
                 s.total = self.momentum * s.total + s.grad / norm
                 s.p = torch.where(s.total > 0, s.high, s.low)
                 gain = self._log_gain(s.total * s.p, self.noise[0], mask_rng, s.rows)
-                s.v = largest(gain.masked_fill_(~s.groups, -torch.inf), s.k, k_max)
+                gain = gain.masked_fill_(~s.groups, -torch.inf)
+                s.v = self._best(gain, s.k, k_max, torch.zeros_like(s.groups), size)
+                continue
+
+            # between two exchanges the candidate's magnitudes go on, whether it is home or not
+            if (step - first_swap) % (self.rest + 1):
+                s.p = torch.clamp(s.p + self.alpha * s.grad.sign(), s.low, s.high)
                 continue
 
             # phase 2: what was tried in vain becomes less likely
@@ -146,7 +163,8 @@ class SwapPGD(BudgetAttack):
             corner = torch.where(s.home_grad > 0, s.high, s.low)
             gain = self._log_gain(s.home_grad * corner, self.noise[1], mask_rng, s.rows)
             gain = gain - s.tired + s.real / s.usual.sqrt().clamp(min=1e-12)
-            enter = largest(gain.masked_fill_(s.home_v | ~s.groups, -torch.inf), count, k_max)
+            gain = gain.masked_fill_(s.home_v | ~s.groups, -torch.inf)
+            enter = self._best(gain, count, k_max, s.home_v & ~leave, size)
             s.v = s.home_v & ~leave | enter
 
             # the other magnitudes take a small step along the sign of the gradient
@@ -178,6 +196,18 @@ class SwapPGD(BudgetAttack):
         # where it changed fewer than k, any others
         size = size + 1e-6 * mask_rng.uniform(1)
         s.v = largest(size.masked_fill(~s.groups, -torch.inf), s.k, int(s.k.max()))
+
+    def _best(self, gain: Tensor, k: Tensor, k_max: int, beside: Tensor, size: Size) -> Tensor:
+        """(b, 1, Gh, Gw) bool, the k groups of the largest gains, apart from each other and from those ``beside``."""
+        if not self.apart:
+            return largest(gain, k, k_max)
+        found, taken = torch.zeros_like(beside), beside
+        for number in range(k_max):
+            shares = self.kernel.correlate(self.kernel.expand(taken, size).to(gain.dtype)) > 0
+            free = gain.masked_fill(found, -torch.inf) - LAST * shares.to(gain.dtype)
+            one = largest(free, (k > number).long(), 1)
+            found, taken = found | one, taken | one
+        return found
 
     def _log_gain(self, promised: Tensor, noise: float, mask_rng: ImageRNG, rows: Tensor) -> Tensor:
         """(b, 1, Gh, Gw), log of what each group promises, with noise; very low where that is nothing."""

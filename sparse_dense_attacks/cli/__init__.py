@@ -7,8 +7,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
-
 __all__ = ['COMMANDS', 'main']
 
 COMMANDS = {
@@ -16,6 +14,8 @@ COMMANDS = {
     'train': 'train the model of a config, for example adversarially',
     'verify': 'check an adversarial data set: files, changed pixels, metrics',
     'transfer': 'show what breaks one model to others, beside four controls',
+    'sweep': 'attack with a table of other settings on the same images',
+    'defend': 'what a defence is worth: undefended, static, and attacked through it',
     'fit': 'learn a patch, a frame or pixels for many images, and judge it on others',
     'report': 'put finished runs side by side',
     'doctor': 'is this environment able to run the attacks, and if not, what repairs it',
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in COMMANDS:
         return importlib.import_module(f'{__name__}.{name}').main(rest)
     if name == '--version':
-        print(f'sda {__version__}')
+        print(importlib.import_module(f'{__name__}.version').describe())
         return 0
     if name in ('-h', '--help'):
         lines = ''.join(f'  {command:8} {text}\n' for command, text in COMMANDS.items())

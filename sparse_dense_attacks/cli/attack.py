@@ -5,6 +5,7 @@
     sda attack my_config.py --checkpoint my_weights.pth --cfg-options attack.k=500 --limit 32
 """
 import argparse
+import hashlib
 import shlex
 import sys
 from pathlib import Path
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
 
+    from ..defences import Defence
     from ..engine import Attacker
 
 __all__ = ['DEFAULTS', 'arguments', 'attack_from_command_line', 'attack_runner', 'build', 'main', 'opened',
-           'prepare', 'settle']
+           'parser', 'prepare', 'settle', 'take_defence']
 
 # Fields of the threat model that configs had at top level before there was one.
 _OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')
-_OWN = ('attack', 'goal', 'threat', 'victim', 'pictures', *_OLDER)
+_OWN = ('attack', 'goal', 'threat', 'victim', 'defence', 'pictures', 'measures', *_OLDER)
 
 # All steps are spent where the metric, such as average precision, is read afterwards.
 _SPARSE_PGD = dict(type='SparsePGD', k=0.01, early_stop=False)
@@ -79,13 +81,19 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     return attack_runner(read_config(args.config), args)
 
 
-def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
+def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = None) -> 'Runner':
     """The runner of a config that has been read; what the ``args`` say is written into it.
+
+    Args:
+        cfg: of the run.
+        args: of the command.
+        shown: work dir of another run, whose images are shown in place of an attack.
 
     Raises:
         InputError: as :func:`prepare`.
     """
-    from ..results import describe, file_digest, versions
+    from ..engine.defend import defends_files
+    from ..results import Run, describe, file_digest, literal, versions
     from ..threat_model import ThreatModel
     from .configs import unset_variables
 
@@ -96,7 +104,10 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
     threat = ThreatModel.build(given.get('threat'), older, args.config)
     weights = settle(cfg, args, unset)
     victim = cfg.pop('victim', None)
-    pictures = cfg.pop('pictures', 8)
+    defence = take_defence(cfg, victim)
+    victim = None if victim == {} else victim
+    pictures, measures = cfg.pop('pictures', 8), cfg.to_dict().get('measures', ())
+    cfg.pop('measures', None)
     dataset = cfg.test_dataloader.dataset.to_dict()
     dataset.pop('indices', None)
     identity = dict(
@@ -107,15 +118,64 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace) -> 'Runner':
     if installed.keys() & {'mmcv', 'onedl-mmcv'}:
         installed['mmcv operators'] = compat.in_use()
     run_info = dict(identity=identity, command=shlex.join(sys.argv), checkpoint=weights,
-                    versions=installed, config=cfg.to_dict())
+                    versions=installed, config=cfg.to_dict(),
+                    config_text=literal(cfg.to_dict()))
+    if shown is not None:
+        digests = sorted(f'{one.key} {one.digest}' for one in Run.load(shown).records)
+        identity['shown'] = hashlib.sha256('\n'.join(digests).encode()).hexdigest()[:16]
+    if defence is not None:
+        identity['defence'] = describe(defence)
+        if defence.space == 'input':
+            victim = dict(victim or {}, defence=defence)
+    if threat.grid == 'input' and defends_files(dataset):
+        raise InputError("defence.space = 'original' beside threat.grid = 'input': the attack would "
+                         'come after the defence; set either to the other one')
     for key in ('attack', 'goal', 'threat', *_OLDER):
         cfg.pop(key, None)
     draw = dict(type='AttackVisualizationHook', images=pictures)
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
-                        resume=args.resume, run_info=run_info,
+                        resume=args.resume, run_info=run_info, measures=measures, shown=shown,
                         check=(args.limit or 8) if args.check else 0)
-    return build(cfg, args, weights, unset)
+    runner = build(cfg, args, weights, unset)
+    if args.channels_last:
+        import torch
+        runner.model.to(memory_format=torch.channels_last)
+    return runner
+
+
+def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
+    """The defence of a config, taken out of it; one of image files goes into the test pipelines.
+
+    A DefenceHook, which stock runs have, is taken for one: in a run of ours it would come before
+    the attack.
+
+    Args:
+        victim: options of the victim, which may name it instead.
+
+    Raises:
+        InputError: it is none, or named twice.
+    """
+    from ..engine.defend import built_defence, defend_files
+    from ..results import describe
+    given = [cfg.pop('defence', None)]
+    if isinstance(victim, dict):
+        given.append(victim.pop('defence', None))
+    hooks = list(cfg.get('custom_hooks') or [])
+    ours = [hook for hook in hooks if str(hook.get('type')).endswith('DefenceHook')]
+    if ours:
+        given += [hook['defence'] for hook in ours]
+        cfg.custom_hooks = [hook for hook in hooks if hook not in ours]
+    given = [one for one in given if one is not None]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise InputError('more than one defence is given (defence, victim.defence, a DefenceHook): '
+                         'leave all but one out')
+    defence = built_defence(given[0].to_dict() if hasattr(given[0], 'to_dict') else given[0])
+    if defence.space == 'original':
+        defend_files(cfg.test_dataloader.dataset, describe(defence))
+    return defence
 
 
 def settle(cfg: 'Config', args: argparse.Namespace, unset: str) -> str | None:
@@ -165,13 +225,13 @@ def build(cfg: 'Config', args: argparse.Namespace, weights: str | None, unset: s
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The arguments of ``sda attack``."""
-    return _parser().parse_args(argv)
+    return parser('attack', 'Attack the test set of a config and evaluate it before and after.',
+                  'a test config of mmdet, mmseg or mmpretrain').parse_args(argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = common.common_arguments(
-        'attack', 'Attack the test set of a config and evaluate it before and after.',
-        'a test config of mmdet, mmseg or mmpretrain')
+def parser(command: str, description: str, config: str) -> argparse.ArgumentParser:
+    """The arguments of commands that attack the test set of a config."""
+    parser = common.common_arguments(command, description, config)
     parser.add_argument('--attack', metavar='NAME', help='for example sigma_zero, with its own '
                         "defaults; default: the config's 'attack', or Sparse-PGD with 1 %% of the "
                         'pixels')
@@ -181,6 +241,9 @@ def _parser() -> argparse.ArgumentParser:
                         'of the test set; what the model predicts on the clean ones is taken for '
                         'the truth')
     parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--channels-last', action='store_true', help='lay out the weights of '
+                        'convolutions with their channels last, which many processors prefer; '
+                        'results differ in the last bits')
     parser.add_argument('--check', action='store_true', help='attack nothing: list what the model '
                         'finds in the first images (8, or --limit) and its metrics on them')
     return parser

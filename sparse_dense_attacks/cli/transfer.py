@@ -15,7 +15,6 @@ A config names models, sources and victims:
 import argparse
 import copy
 import gc
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,11 +40,11 @@ __all__ = ['Plan', 'main', 'run']
 
 OWN = {'models', 'sources', 'victims', 'images', 'limit', 'attack', 'goals', 'threat', 'seeds',
        'allow_unequal', 'gallery', 'work_dir', 'custom_imports'}
-MODEL = {'config', 'checkpoint', 'options', 'own_images', 'module'}
+MODEL = {'config', 'checkpoint', 'options', 'own_images', 'module', 'defence'}
 SOURCE = {'model', 'members', 'attack', 'goal', 'goals', 'threat', 'combine', 'weights', 'clean',
           'adversarial'}
 MEMBER = {'model', 'goal'}
-RUN = 'attack', 'goal', 'threat', 'victim', 'pictures'  # top-level keys of a run's config
+RUN = 'attack', 'goal', 'threat', 'victim', 'defence', 'pictures'  # top-level keys of a run's config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -164,6 +163,7 @@ class Plan:
         from .configs import load_config
         model = self.models[name]
         cfg = load_config(model['config'], model.get('options'), RUN)
+        _set(cfg, 'defence', model.get('defence'))
         args = arguments([model['config']])
         args.checkpoint = model.get('checkpoint')
         args.images = None if model.get('own_images') else self.images
@@ -269,6 +269,7 @@ def _attacked_as_files(plan: Plan, name: str, source: Mapping,
     """Run an ensemble or a plain module, or go on with it."""
     from ..engine.ensemble_run import attack_together, library_member, shared_files
     from ..results import Run, pairs_of_run, versions
+    from ..results.run import is_finished
     folder = plan.folder / 'sources' / name
     entries = [_member(one) for one in source.get('members', [source])]
     members, identities = [], []
@@ -291,7 +292,7 @@ def _attacked_as_files(plan: Plan, name: str, source: Mapping,
         common = {key: identity[key] for key in ('attack', 'threat')}
         identity = dict(common, goal=goal, members=dict(zip(models, identities, strict=True)))
     shared = shared_files(members)
-    if not (plan.args.resume and _finished(folder, identity, shared)):
+    if not (plan.args.resume and is_finished(folder, identity, shared)):
         say(f'source {name}')
         run_info = dict(identity=identity, command=shlex.join(sys.argv), versions=versions())
         attack_together(members, shared, folder, run_info, plan.args.resume, combine, weights)
@@ -300,14 +301,15 @@ def _attacked_as_files(plan: Plan, name: str, source: Mapping,
 
 def _plain(plan: Plan, source: Mapping, entry: Mapping, images: Sequence[str]):
     """A plain module as a member of a run, and what identifies it."""
-    from ..engine.plain import PlainMember, device_of, plain_victim, weights_digest
+    from ..engine.plain import PlainMember, device_of, victim_of, weights_digest
     from ..results import describe
     from ..threat_model import ThreatModel
     from ..victims.base import sample_key
     from .attack import DEFAULTS
     name = entry['model']
     path = plan.models[name]['module']
-    victim = plain_victim(_module(name, path), images[0], device_of(plan.args.device))
+    victim = victim_of(_module(name, path), images[0], device_of(plan.args.device),
+                       plan.models[name].get('defence'))
     library, (_, attack, goal) = next((library, one) for library, one in DEFAULTS.items()
                                       if one[0] == victim.task)
     goals = {**plan.goals, **(source.get('goals') or {})}
@@ -321,7 +323,8 @@ def _plain(plan: Plan, source: Mapping, entry: Mapping, images: Sequence[str]):
     member = PlainMember.of(name, victim, attack, goal, threat, keys)
     identity = dict(attack=describe(member.attacker.attack), goal=describe(member.attacker.goal),
                     threat=describe(threat), model=dict(module=path),
-                    victim=dict(type=type(victim).__name__, reference=victim.reference),
+                    victim=dict(type=type(victim).__name__, reference=victim.reference,
+                                defence=describe(victim.defence)),
                     weights=weights_digest(victim.model))
     return member, identity
 
@@ -349,6 +352,7 @@ def _member(entry: Any) -> Mapping:
 
 def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
     from ..results import Run, pairs_of_run
+    from ..results.run import is_finished
     from ..victims.base import sample_key
     folder = plan.folder / 'sources' / name
     runner = _runner(plan, source, source, folder)
@@ -356,7 +360,7 @@ def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
     dataset = loop.dataloader.dataset
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     files = {sample_key(info): info['img_path'] for info in infos}
-    if not (plan.args.resume and _finished(folder, loop.run_info['identity'], files)):
+    if not (plan.args.resume and is_finished(folder, loop.run_info['identity'], files)):
         say(f'source {name}')
         runner.test()
     return pairs_of_run(name, Run.load(folder), files)
@@ -367,16 +371,6 @@ def _set(cfg: 'Config', key: str, value: Any) -> None:
     if value is not None:
         cfg.pop(key, None)
         cfg[key] = copy.deepcopy(value)
-
-
-def _finished(work_dir: Path, identity: Mapping, files: Mapping) -> bool:
-    """Whether a run is there, is the same, and has attacked all images."""
-    from ..results import Run
-    if not (work_dir / 'metrics.json').is_file():
-        return False
-    run = Run.load(work_dir)
-    same = json.loads(json.dumps(identity, default=str)) == run.identity
-    return same and bool(run.metrics) and files.keys() <= {one.key for one in run.records}
 
 
 def _check_budgets(plan: Plan, sources: Sequence['PairSet']) -> list[str]:
@@ -434,23 +428,32 @@ def _common(plan: Plan, sources: Sequence['PairSet'],
 
 def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
             images: Sequence[str]) -> list['Cell']:
-    from ..engine.plain import device_of, weights_digest
+    from ..engine.defend import defence_of_inputs
+    from ..engine.plain import bare, device_of, weights_digest
     from ..engine.transfer import Job, PlainViewer, score, settled
-    from ..results import file_digest
+    from ..results import describe, file_digest
     model = plan.models[name]
     job = Job(plan.folder, name, sources, images, {}, plan.seeds, plan.args.resume,
               _drawn(plan, images))
     if 'module' in model:
         say(f'victim {name}')
         module = _module(name, model['module'])
-        identity = dict(module=model['module'], weights=weights_digest(module))
-        return score(PlainViewer(module, device_of(plan.args.device)), job.of(identity))
-    from .attack import build, settle
+        identity = dict(module=model['module'], weights=weights_digest(bare(module)))
+        defence = None
+        if model.get('defence') is not None:
+            defence = defence_of_inputs(model['defence'], f'models.{name}')
+            identity['defence'] = describe(defence)
+        viewer = PlainViewer(module, device_of(plan.args.device), defence)
+        return score(viewer, job.of(identity))
+    from .attack import build, settle, take_defence
     cfg, args = plan.config(name)
     args.work_dir = str(plan.folder / 'victims' / name)
     weights = settle(cfg, args, '')
+    defence = take_defence(cfg, cfg.get('victim'))
     identity = dict(model=cfg.model.to_dict(), dataset=cfg.test_dataloader.dataset.to_dict(),
                     weights=file_digest(weights) if weights else 'random weights')
+    if defence is not None:
+        identity['defence'] = describe(defence)
     job = job.of(identity)
     known = settled(job)
     cells = [cell for cell in known if cell is not None]
@@ -459,7 +462,8 @@ def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
     say(f'victim {name}')
     for key in ('attack', 'goal', 'threat', 'victim', 'pictures', 'seed', 'where'):
         cfg.pop(key, None)
-    cfg.test_cfg = dict(type='TransferLoop', job=job)
+    shown = None if defence is None or defence.space == 'original' else defence
+    cfg.test_cfg = dict(type='TransferLoop', job=job, defence=shown)
     runner = build(cfg, args, weights, '')
     runner.test()
     return runner.test_loop.cells
@@ -477,8 +481,10 @@ def _drawn(plan: Plan, images: Sequence[str]) -> str:
 
 
 def _module(name: str, path: str):
-    """A torch module by its import path, or what a function there returns."""
+    """A torch module or a TorchDetector by its import path, or what a function there returns."""
     from torch import nn
+
+    from ..victims import TorchDetector
     here = str(Path.cwd())
     if here not in sys.path:  # where a script of the user's would find it
         sys.path.append(here)
@@ -486,8 +492,9 @@ def _module(name: str, path: str):
         found = resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f'models.{name}: no module {path}: {error}') from error
-    module = found if isinstance(found, nn.Module) else found()
-    if not isinstance(module, nn.Module):
+    kinds = nn.Module | TorchDetector
+    module = found if isinstance(found, kinds) else found()
+    if not isinstance(module, kinds):
         raise InputError(f'models.{name}: {path} gives a {type(module).__name__}, expected a '
                          'torch.nn.Module')
     return module

@@ -8,28 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from ..attacks import Attack
-from ..attacks.base import judge, warn_if_random
+from ..attacks.base import judge, judging_cost, warn_if_random
 from ..checks import check_config, check_task, check_value, files_for, shown
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
+from ..objectives.expected import expected
 from ..objectives.on_files import OnFiles
+from ..ops import to_8bit
 from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
 from ..victims import wrap
-from ..victims.base import Victim, sample_key
+from ..victims.base import Scene, Victim, sample_key
 from ..victims.context import gradients
 from ..victims.geometry import trace_content
 from ..victims.surroundings import surrounded
 from .data import victim_options
 from .files import FileGrid, Opened
-from .pictures import channel_order
+from .measures import Measures
+from .pictures import channel_order, preprocessing
 from .truth import check_truth
 
-__all__ = ['DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'channels_of', 'with_inputs']
+__all__ = ['BROKEN_BY', 'DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'channels_of', 'with_inputs']
 
 # Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
 DISAGREES = 'geometry_disagrees'
+# Measure of an image: the member of a cascade that was the first to break it.
+BROKEN_BY = 'broken_by'
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,34 @@ class Task:
         objective: what is attacked.
         inner: the objective on network inputs, whose word counts; the same on their own grid.
         opened: the files on the original grid, None on the grid of the network inputs.
+        scene: the network inputs, as the victim opened them.
     """
     objective: Objective
     inner: Objective
     opened: Opened | None
+    scene: Scene
+
+    @property
+    def places(self) -> Scene:
+        """The scene on the grid that is attacked, of which anything may change."""
+        return self.opened.scene if self.opened else self.scene
+
+    def shown(self, x: Tensor, rows: Tensor) -> Tensor:
+        """The network inputs of candidates ``x`` (b, C, H, W) of the images ``rows``."""
+        return self.objective.shown(x, rows) if isinstance(self.objective, OnFiles) else x
+
+    def onto_grid(self, values: Tensor, row: int) -> Tensor:
+        """Values of the pixels of a network input (h, w) on the attacked grid; 0 beyond it."""
+        h, w = self.scene.geometry[row].input
+        values = values[:h, :w]
+        if self.opened is None:
+            return values
+        maps = self.opened.maps[row]
+        at = [torch.from_numpy(maps.onto_input(axis)) for axis in (0, 1)]
+        inside = [(one >= 0) & (one < side) for one, side in zip(at, (h, w), strict=True)]
+        rows, columns = (one.clamp(0, side - 1) for one, side in zip(at, (h, w), strict=True))
+        found = values[rows.to(values.device)][:, columns.to(values.device)]
+        return found * (inside[0][:, None] & inside[1]).to(values.device)
 
 
 @dataclass(frozen=True)
@@ -75,6 +104,8 @@ class Attacker:
         goal: a goal, its name or config.
         threat: what the attacker may do.
         files: the way from image files to network inputs, where those are attacked.
+        measures: what to measure of every image, see :mod:`.measures`; also left in the samples'
+            meta data, as ``attack_measures``.
         channels: the order of the channels of what is attacked, 'rgb' or 'bgr', for attacks that
             ask; None if unknown.
 
@@ -86,6 +117,7 @@ class Attacker:
     goal: Any
     threat: ThreatModel = ThreatModel()
     files: FileGrid | None = field(default=None, repr=False, compare=False)
+    measures: Measures = field(default_factory=Measures, repr=False, compare=False)
     channels: str | None = None
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
@@ -103,13 +135,15 @@ class Attacker:
     @classmethod
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
                  threat: ThreatModel | dict | None = None, files: FileGrid | None = None,
-                 channels: str | None = None, **options) -> 'Attacker':
+                 measures: Sequence = (), channels: str | None = None, **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
+            measures: names of measures.
             **options: arguments of the victim class.
         """
-        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files, channels)
+        return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files,
+                   Measures(measures), channels)
 
     def perturb(self, data_batch: dict, region: Tensor | None = None) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -137,33 +171,115 @@ class Attacker:
                 cut = None if region is None else region[row:row + 1, :, :h, :w]
                 alone = self.run(self.open(one, cut).objective)
                 result = result.with_row(row, alone)
-            if task.opened is None:
-                batch = with_inputs(data_batch, result.images)
-                return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'],
-                                 self.attack.measures(task.objective))
+            found = self._finished(data_batch, task, result)
+            return self._with_measures(found, task) if self.measures.chosen else found
+
+    def _with_measures(self, found: Perturbed, task: Task) -> Perturbed:
+        """The same with measures, in the samples of its batch, too."""
+        success = found.result.success & found.result.defined
+        values = self.measures.of_batch(task, self.victim.task, found.pictures, success.tolist())
+        for sample, one in zip(found.batch['data_samples'], values, strict=True):
+            sample.set_metainfo(dict(attack_measures=one))
+        both = [known | one for known, one in zip(found.measures, values, strict=True)]
+        return replace(found, measures=both)
+
+    def measured(self, data_batch: dict, pictures: Sequence[Tensor],
+                 success: Sequence[bool]) -> list[dict]:
+        """Measures of images that were attacked before.
+
+        Args:
+            data_batch: the clean batch.
+            pictures: what is stored of each image, (C, h, w) in [0, 255], on the attacked grid.
+            success: whether the attack on each has succeeded.
+
+        Raises:
+            InputError: a measure that the task, the goal or the model does not have.
+        """
+        with gradients(self.victim.model), self.victim.session():
+            task = self.open(data_batch)
+            return self.measures.of_batch(task, self.victim.task, pictures, success)
+
+    def show(self, data_batch: dict, pictures: Sequence[Tensor]) -> Perturbed:
+        """Judge images that were found elsewhere as if an attack had found them, at no cost.
+
+        Args:
+            data_batch: the clean images.
+            pictures: in the size and order of channels of these, (C, h, w) in [0, 255]; on the
+                original grid in those of the files as mmcv loads them.
+        """
+        with gradients(self.victim.model), self.victim.session():
+            task = self.open(data_batch)
+            objective = task.objective
+            images = torch.zeros_like(objective.images)
+            for image, picture in zip(images, pictures, strict=True):
+                image[:, :picture.shape[1], :picture.shape[2]] = picture.to(image) / 255
+            said = judge(objective, images, rechecks=self.threat.rechecks)
+            none = torch.zeros(len(images), dtype=torch.int64)
+            never = none.bool().to(images.device)
+            result = AttackResult(
+                **vars(said), images=images, clean_correct=objective.eligible,
+                defined=objective.defined, groups=said.l0_pixels, forwards=none, backwards=none,
+                seconds=none.float(), failed=never, short=never, stage=none - 1)
+            return self._finished(data_batch, task, result)
+
+    def _finished(self, data_batch: dict, task: Task, result: AttackResult) -> Perturbed:
+        """A result with the batch that shows it."""
+        if task.opened is not None:
             return self.judged(data_batch, task, task.opened, result)
+        batch, keys = with_inputs(data_batch, result.images), task.objective.keys
+        result, measures = self.limited(task, result, [image.shape[-2:] for image in batch['inputs']])
+        return Perturbed(batch, keys, result, data_batch['inputs'], batch['inputs'], measures)
+
+    def limited(self, task: Task, result: AttackResult,
+                sizes: Sequence[tuple[int, int]]) -> tuple[AttackResult, list[dict]]:
+        """The result with what is beyond the threat model's limits as failures, and measures.
+
+        Args:
+            sizes: of the images without padding.
+        """
+        measures = [known | credit for known, credit in
+                    zip(self.attack.measures(task.objective), self.credits(result), strict=True)]
+        if not self.threat.limited:
+            return result, measures
+        said = self.threat.extent(to_8bit(task.objective.images), to_8bit(result.images), sizes)
+        extents = zip(*(one.tolist() for one in said), strict=True)
+        measures = [dict(components=pieces, area=area, within_limits=allowed, **known)
+                    for (pieces, area, allowed), known in zip(extents, measures, strict=True)]
+        return replace(result, success=result.success & said.allowed,
+                       success_float=result.success_float & said.allowed), measures
 
     def open(self, data_batch: dict, region: Tensor | None = None) -> Task:
         """What :meth:`perturb` attacks; call within the victim's session."""
         scene = self.victim.open(data_batch)
         if self.files is None or self.threat.grid == 'input':
-            scene = scene.restricted(self.threat.where(scene)).restricted(region)
-            inner = self.goal.objective(scene)
-            return Task(surrounded(inner, self.attack, scene, self.channels), inner, None)
+            part = scene.restricted(self.threat.where(scene)).restricted(region)
+            inner = expected(self.goal.objective(part), self.victim.draws)
+            return Task(surrounded(inner, self.attack, part, self.channels), inner, None, scene)
         opened = self.files.open(scene, data_batch)
         places = opened.scene.restricted(self.threat.where(opened.scene)).restricted(region)
-        inner = self.goal.objective(scene)
-        outer = OnFiles(inner, opened.images, places.region, opened.maps)
-        return Task(surrounded(outer, self.attack, places, 'bgr'), inner, opened)
+        inner = expected(self.goal.objective(scene), self.victim.draws)
+        on_files = OnFiles(inner, opened.images, places.region, opened.maps, opened.shield)
+        outer = expected(on_files, opened.draws)
+        return Task(surrounded(outer, self.attack, places, 'bgr'), inner, opened, scene)
 
     def run(self, objective: Objective) -> AttackResult:
         """The attack on an objective, under the threat model."""
         threat = self.threat
-        if threat.rechecks == 1 and not self.asked:
+        # that takes two forwards, which a budget of them does not allow
+        unasked = not self.asked and not self.draws_at_random
+        if threat.rechecks == 1 and threat.max_forwards is None and unasked:
             self.asked.append(True)
             warn_if_random(objective)
-        return self.attack(objective, threat.seed, threat.eight_bit, threat.max_forwards,
-                           threat.rechecks)
+        most = threat.max_forwards
+        if most is not None and threat.grid == 'original':
+            most -= judging_cost(objective, rechecks=threat.rechecks)  # by the pipeline itself
+        return self.attack(objective, threat.seed, threat.eight_bit, most, threat.rechecks)
+
+    @property
+    def draws_at_random(self) -> bool:
+        """Whether a defence is known to draw, so that nobody has to be told that answers differ."""
+        defences = [self.victim.defence, None if self.files is None else self.files.defence]
+        return any(one is not None and one.random for one in defences)
 
     def judged(self, data_batch: dict, task: Task, opened: Opened,
                result: AttackResult) -> Perturbed:
@@ -178,19 +294,28 @@ class Attacker:
         said = judge(task.inner, shown, rechecks=self.threat.rechecks)
         success = said.success & ~result.failed
         differ = (success != result.success).tolist()
-        measures = [{DISAGREES: one, **other} for one, other in
-                    zip(differ, self.attack.measures(task.objective), strict=True)]
-        return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys,
-                         replace(result, success=success, share=said.share), opened.pixels,
-                         pictures, measures)
+        sizes = [(image.shape[-2], image.shape[-1]) for image in pictures]
+        judged = replace(result, success=success, share=said.share,
+                         queries=result.queries + said.queries)
+        result, measures = self.limited(task, judged, sizes)
+        if not self.draws_at_random:  # where answers differ anyway, that says nothing of the copy
+            measures = [{DISAGREES: one, **more} for one, more in zip(differ, measures, strict=True)]
+        return Perturbed(_with_inputs(data_batch, inputs), task.objective.keys, result,
+                         opened.pixels, pictures, measures)
+
+    def credits(self, result: AttackResult) -> list[dict]:
+        """For each image a measure that names the member of a cascade which broke it; empty where none did."""
+        names = self.attack.member_names
+        return [{BROKEN_BY: names[stage]} if stage >= 0 else {} for stage in result.stage.tolist()]
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal,
-                 threat: ThreatModel) -> Attacker:
+                 threat: ThreatModel, measures: Sequence = ()) -> Attacker:
     """The attacker of a runner's model on a data set of the same classes.
 
     Args:
         victim: arguments of the victim class beside those that the data set decides.
+        measures: names of measures to take.
 
     Raises:
         InputError: another number of classes, or annotations that :func:`check_truth` refuses.
@@ -199,13 +324,16 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
         raise InputError(f'victim = {shown(victim)}, expected a dict of arguments of the victim')
     trace_content(dataset)
     options = victim_options(dataset) | (victim or {})
+    if options.get('defence') is not None:
+        options.setdefault('channel_order', channel_order(dataset, preprocessing(runner.cfg)))
     files = FileGrid.of_dataset(dataset) if threat.grid == 'original' else None
     check_value('attack', attack)
     attack = ATTACKS.build(attack)
     channels = None
     if attack.needs_surroundings:
         channels = channels_of(runner, dataset, files)
-    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, channels, **options)
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, channels,
+                                 **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: '

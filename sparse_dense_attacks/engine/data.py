@@ -1,8 +1,9 @@
 """Around the victim's own data pipeline: unreadable images, order of transforms, sample ids."""
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from mmengine.registry import DATASETS, FUNCTIONS
@@ -11,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import InputError
 from ..victims.base import sample_key
 
-__all__ = ['SkipUnreadable', 'check_keys', 'first_readable', 'irregular', 'loads_annotations_first',
-           'members', 'tolerant', 'unreadable', 'victim_options']
+__all__ = ['SkipUnreadable', 'check_keys', 'first_readable', 'irregular', 'leaves',
+           'loads_annotations_first', 'members', 'tolerant', 'unreadable', 'victim_options']
 
 _IRREGULAR = ((stat.S_ISFIFO, 'a named pipe'), (stat.S_ISSOCK, 'a socket'),
               (stat.S_ISCHR, 'a device'), (stat.S_ISBLK, 'a device'))
@@ -144,6 +145,17 @@ def members(dataset) -> list:
     if inner is not None:
         return [member for one in inner for member in members(one)]
     return [dataset] if hasattr(dataset, 'pipeline') else members(dataset.dataset)
+
+
+def leaves(cfg: Any) -> Iterator[Any]:
+    """The configs of the data sets within mmengine's wrappers."""
+    if 'datasets' in cfg:
+        for one in cfg['datasets']:
+            yield from leaves(one)
+    elif 'pipeline' not in cfg and isinstance(cfg.get('dataset'), Mapping):
+        yield from leaves(cfg['dataset'])
+    else:
+        yield cfg
 
 
 def first_readable(dataset: SkipUnreadable) -> Iterator[dict]:

@@ -201,6 +201,7 @@ def _attacked(members: Sequence[Member], paths: Sequence[str], combine: str | No
         measures = _measures(members, ensemble, [one for one, _ in judged], row)
         if ensemble is not None:
             measures[DISAGREES] = bool(said.success[row] != result.success[row])
+        measures |= attacker.credits(result)[row]
         record = Record.of(str(key), said, row, measures)
         if not attacker.attack.structured:
             record = replace(record, groups=None)
@@ -242,8 +243,9 @@ def _together(ensemble: Ensemble, tasks: Sequence[Task], result: AttackResult,
     broken = (success | ~ensemble.counted.cpu()).all(0) & ensemble.defined.cpu()
     shares = [(one.share.double().cpu(), task.inner.parts.double().cpu())
               for one, task in zip(judged, tasks, strict=True) if task.inner.parts is not None]
+    queries = torch.stack([one.queries for one in judged]).amax(0)  # members look side by side
     if not shares:
-        return replace(result, success=broken)
+        return replace(result, success=broken, queries=queries)
     share, parts = (torch.stack(one) for one in zip(*shares, strict=True))
     pooled = torch.where(parts > 0, share, 0).mul(parts).sum(0) / parts.sum(0)
-    return replace(result, success=broken, share=pooled)
+    return replace(result, success=broken, share=pooled, queries=queries)

@@ -4,7 +4,7 @@ import math
 import os
 import pprint
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ..results import Entry, Manifest, Record, describe, file_digest, readme, re
 from ..victims import library_of, unwrapped
 from ..victims.base import sample_key
 from .annotations import IMAGES, TRUTH, Part, names_for, plain
-from .data import members
+from .data import leaves, members
 from .metric_files import Here, MetricFiles
 from .predictions import EVALUATORS, annotated
 from .truth import coco_content
@@ -122,7 +122,7 @@ class _Export:
             if isinstance(value, float) and math.isnan(value):
                 adversarial[name] = None  # JSON knows no NaN
         manifest = self._manifest(images, datasets, adversarial, predicted)
-        ours = any(_of_us(type(module)) for module in self.model.modules())
+        ours = self.defended or any(_of_us(type(module)) for module in self.model.modules())
         text = readme(manifest, self.licences, self.outside, ours)
         (self.folder / 'README.md').write_text(text, encoding='utf-8')
         names = {path.relative_to(self.folder).as_posix()
@@ -131,6 +131,13 @@ class _Export:
             manifest.files[name] = file_digest(str(self.folder / name))
         manifest.write(self.folder)
 
+    @property
+    def defended(self) -> bool:
+        """Whether the images are defended before the model sees them, which is done by this package."""
+        attacker = self.loop.attacker
+        of_files = attacker.files is not None and attacker.files.defence is not None
+        return of_files or attacker.victim.defence is not None
+
     def _parts(self) -> list[Part]:
         """The data sets of the run, of each the images that were attacked."""
         cfg = self.cfg.test_dataloader.get('dataset')
@@ -138,8 +145,8 @@ class _Export:
             raise InputError('the data set of the run was given as an object, and a config is '
                              'needed to write it: test_dataloader.dataset=dict(type=...)')
         sources = members(getattr(self.loop.dataloader.dataset, 'dataset', None))
-        leaves, found = list(_leaves(cfg)), []
-        for number, (source, leaf) in enumerate(zip(sources, leaves, strict=True)):
+        configs, found = list(leaves(cfg)), []
+        for number, (source, leaf) in enumerate(zip(sources, configs, strict=True)):
             infos = [source.get_data_info(index) for index in range(len(source))]
             infos = [info for info in infos if sample_key(info) in self.records]
             if infos:
@@ -186,7 +193,11 @@ class _Export:
         content = {key: self.cfg[key] for key in _KEPT if self.cfg.get(key) is not None}
         content |= dict(test_dataloader=loader, test_evaluator=evaluator, test_cfg=dict(),
                         log_level='INFO', load_from=None, resume=False)
-        content = _without_us(content, self.model)
+        content = _without_us(content, self.model, self.defended)
+        defence = self.loop.attacker.victim.defence
+        if defence is not None:
+            hook = dict(type='DefenceHook', defence=describe(defence))
+            content['custom_hooks'] = [*content.get('custom_hooks', ()), hook]
         lines = [f'{key} = {pprint.pformat(_literal(value), width=100, sort_dicts=False)}\n'
                  for key, value in content.items()]
         (self.folder / 'config.py').write_text(HEAD + ''.join(lines), encoding='utf-8')
@@ -224,19 +235,9 @@ class _Export:
         evaluator.dataset_meta = loader.dataset.metainfo
         runner.model.eval()
         for batch in loader:
-            evaluator.process(data_samples=runner.model.test_step(batch), data_batch=batch)
+            seen = self.loop.attacker.victim.defended(batch)
+            evaluator.process(data_samples=runner.model.test_step(seen), data_batch=batch)
         return plain(evaluator.evaluate(len(loader.dataset)))
-
-
-def _leaves(cfg: Mapping) -> Iterator[Mapping]:
-    """The configs of the data sets within mmengine's wrappers."""
-    if 'datasets' in cfg:
-        for one in cfg['datasets']:
-            yield from _leaves(one)
-    elif 'pipeline' not in cfg and isinstance(cfg.get('dataset'), Mapping):
-        yield from _leaves(cfg['dataset'])
-    else:
-        yield cfg
 
 
 def _absolute(path: str) -> str:
@@ -252,13 +253,13 @@ def _loader(cfg: Mapping) -> dict:
                      'files')
 
 
-def _without_us(content: dict, model) -> dict:
-    """A config's content without the hooks and imports of this package, unless the model needs it."""
+def _without_us(content: dict, model, defended: bool = False) -> dict:
+    """A config's content without the hooks and imports of this package, unless model or defence need it."""
     named = content.pop('custom_imports', None) or {}
     imports = named.get('imports') or []
     imports = [imports] if isinstance(imports, str) else imports
     imports = [name for name in imports if name.partition('.')[0] != PACKAGE]
-    if any(_of_us(type(module)) for module in model.modules()):
+    if defended or any(_of_us(type(module)) for module in model.modules()):
         imports.append(PACKAGE)
     if imports:
         content = dict(custom_imports=dict(named, imports=imports), **content)

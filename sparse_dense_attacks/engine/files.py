@@ -11,11 +11,13 @@ from mmengine.registry import TRANSFORMS
 from PIL import Image
 from torch import Tensor, nn
 
+from ..defences import Shield
 from ..errors import InputError
 from ..victims import library_of
 from ..victims.base import Scene
 from ..victims.pipeline import INSTEAD, FileGeometry, FilePipeline
 from .data import members
+from .defend import defend_picture
 from .pictures import to_picture
 
 __all__ = ['FileGrid', 'Opened']
@@ -34,11 +36,18 @@ class Opened:
         maps: how each becomes network input.
         images: (B, 3, H, W) the same in [0, 1], padded right and bottom.
         scene: of places in these files, see :meth:`~sparse_dense_attacks.victims.base.Scene.on_files`.
+        shield: the defence of the files, None for none.
     """
     pixels: Sequence[Tensor]
     maps: Sequence[FileGeometry]
     images: Tensor
     scene: Scene
+    shield: Shield | None = None
+
+    @property
+    def draws(self) -> int:
+        """As :attr:`~sparse_dense_attacks.victims.base.Victim.draws`, of the files' defence."""
+        return 1 if self.shield is None else self.shield.defence.draws
 
 
 class FileGrid:
@@ -53,6 +62,10 @@ class FileGrid:
 
     def __init__(self, pipelines: Sequence[FilePipeline]):
         self.pipelines = pipelines
+        self.defence = pipelines[0].defence if pipelines else None
+        if any(one.defence != self.defence for one in pipelines):
+            raise InputError('threat.grid: the data sets of the test run have different defences: '
+                             'attack them in separate runs')
         self._checked: set[int] = set()
 
     @classmethod
@@ -107,14 +120,19 @@ class FileGrid:
             self._check_png(pipeline, path, image)
             one = torch.from_numpy(image).permute(2, 0, 1).contiguous()
             plan = pipeline.geometry(tuple(image.shape[:2]), sample.metainfo)
-            self._check_copy(plan, one.to(device), shown.to(device), path)
+            seen = one if pipeline.defence is None else torch.from_numpy(
+                defend_picture(pipeline.defence, image, sample.metainfo)).permute(2, 0, 1)
+            self._check_copy(plan, seen.to(device), shown.to(device), path)
             pixels.append(one)
             maps.append(plan)
         h, w = (max(one.shape[axis] for one in pixels) for axis in (1, 2))
         images = torch.zeros(len(pixels), 3, h, w)
         for image, one in zip(images, pixels, strict=True):
             image[:, :one.shape[1], :one.shape[2]] = one
-        return Opened(pixels, maps, images.div_(255).to(device), scene.on_files(maps))
+        shield = None
+        if self.defence is not None:
+            shield = Shield(self.defence, scene.keys, 'bgr')
+        return Opened(pixels, maps, images.div_(255).to(device), scene.on_files(maps), shield)
 
     def shown(self, samples: Sequence, pictures: Sequence[Tensor]) -> list[Tensor]:
         """What the stock pipeline makes of other pixels (3, h, w) uint8 in place of the files'."""

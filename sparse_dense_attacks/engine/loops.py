@@ -5,8 +5,10 @@ import json
 import math
 import os
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -17,14 +19,18 @@ from rich.table import Table
 from .. import screen
 from ..checks import check_flag, check_int, check_mapping
 from ..errors import InputError
-from ..results import Record, ResultStore
+from ..evaluation import patch_score
+from ..evaluation.measures import BEFORE_AND_AFTER, measure_intervals
+from ..results import Record, ResultStore, Run
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
-from .attacker import DISAGREES, Perturbed, attacker_for, channels_of
+from .attacker import BROKEN_BY, DISAGREES, Perturbed, attacker_for, channels_of
 from .data import check_keys, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
+from .hooks.views_hook import ViewsHook
+from .outcomes import outcome
 from .pictures import from_picture, to_picture
 from .scores import Scores, apart
 from .truth import check_files, check_metrics
@@ -33,6 +39,7 @@ from .warn import warn
 __all__ = ['AttackLoop', 'AttackValLoop', 'grid_of_file', 'summarize']
 
 # Shares of broken objects or pixels at which success is reported.
+DETECTED = 0.3  # score from which the patch score counts a box
 THETAS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 GRID_NOTE = """These pictures are what the network was shown: resized, cropped or padded by the test
 pipeline, so their pixels lie on another grid than those of the original files. Annotations of the
@@ -63,14 +70,19 @@ class AttackLoop(TestLoop):
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         resume: go on with the run in the runner's work_dir.
         run_info: what to keep in run.json beside the identity of the run.
+        measures: what to measure of every image, see :mod:`.measures`, for example
+            ``['anc', 'is', 'detections']``; kept in its record.
         check: where above 0, attack nothing, but show what the model finds in so many images.
+        shown: work dir of another run, whose images are shown to the victim in place of an attack.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
     """
 
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
-                 resume: bool = False, run_info: dict | None = None, check: int = 0, **older):
+                 resume: bool = False, run_info: dict | None = None, check: int = 0,
+                 measures: Sequence = (), shown: str | None = None, **older):
+        self.shown = shown
         self.resume, self.check = resume, check
         self.run_info = {'identity': {}} if run_info is None else run_info
         check_flag(self, 'resume')
@@ -86,7 +98,7 @@ class AttackLoop(TestLoop):
         self.clean_evaluator = clean_evaluator
         threat = ThreatModel.build(threat, older, 'AttackLoop')
         dataset = self.dataloader.dataset
-        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat)
+        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures)
         check_keys(dataset)
         if threat.grid == 'original':
             check_exportable(dataset)
@@ -97,6 +109,7 @@ class AttackLoop(TestLoop):
         if learned_on and weights and learned_on != weights:
             warn(f'what {type(self.attacker.attack).__name__} applies was learned on other weights '
                  f'({learned_on}) than these ({weights}): what is measured is how it transfers')
+        runner.register_hook(ViewsHook())
         self.store = ResultStore(runner.work_dir)
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch for hooks that draw it: images on the grid of the threat model, before and
@@ -119,6 +132,8 @@ class AttackLoop(TestLoop):
             (self.store.work_dir / 'images/README.txt').write_text(note)
             for note in screen.first(self.store.notes):
                 warn(note)
+            if said := self.attacker.measures.note(self.attacker.goal):
+                screen.show(f'note: {said}')
         barrier()
         self.store.reload()
         self.runner.call_hook('before_test')
@@ -146,20 +161,28 @@ class AttackLoop(TestLoop):
         self.runner.call_hook('before_test_iter', batch_idx=idx, data_batch=data_batch)
         keys = [sample_key(sample) for sample in data_batch['data_samples']]
         clean = self._predict_clean(data_batch)
-        self.clean_outputs = clean
+        self.clean_outputs, outputs = clean, None
         self._look(data_batch, clean)
         # The victim looks at the ground truth before any metric does: what it refuses is one line.
         if all(key in self.store.records for key in keys):
             adversarial = self._stored(data_batch, keys)
+            self._measure_stored(data_batch, keys)
         else:
             # A batch that was cut short is attacked as a whole, so that results do not depend on
             # where a run was killed.
-            perturbed = self.attacker.perturb(data_batch)
-            self._record(perturbed)
+            perturbed = (self.attacker.perturb(data_batch) if self.shown is None else
+                         self.attacker.show(data_batch, self._of_other_run(keys)))
             adversarial = perturbed.batch
+            limit = self.attacker.threat.max_area
+            if limit is not None and self.attacker.victim.task == 'detection':
+                outputs = self._predict(adversarial)
+                scored = self._scored(perturbed, limit, clean, outputs)
+                perturbed = replace(perturbed, measures=scored)
+            self._record(perturbed)
             self.clean_images, self.attacked_images = perturbed.clean, perturbed.pictures
         self.clean_evaluator.process(data_samples=clean, data_batch=data_batch)
-        outputs = self._predict(adversarial)
+        outputs = self._predict(adversarial) if outputs is None else outputs
+        self._measure_outputs(data_batch, keys, clean, outputs)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial,
                               outputs=outputs)
@@ -220,9 +243,21 @@ class AttackLoop(TestLoop):
         if len(self.looks) >= images and (text := complaint(self.looks)):
             warn(text)
 
+    def _scored(self, perturbed: Perturbed, limit: float, clean: list,
+                outputs: list) -> list[dict]:
+        """The measures with the score of patches, where anything is detected on the clean image."""
+        found = []
+        for measures, *said in zip(perturbed.measures, clean, outputs, strict=True):
+            before, after = (int((one.pred_instances.scores >= DETECTED).sum()) for one in said)
+            score = patch_score(measures['area'], limit, before, after)
+            if score is not None:
+                measures = dict(measures, patch_score=score if measures['within_limits'] else 0.0)
+            found.append(measures)
+        return found
+
     def _predict(self, data_batch: dict) -> list:
         try:
-            return self.runner.model.test_step(data_batch)
+            return self.runner.model.test_step(self.attacker.victim.defended(data_batch))
         except AssertionError as error:  # the libraries' terse answer to what they cannot take
             with self.attacker.victim.session():
                 self.attacker.victim.open(data_batch)  # says what a sample lacks
@@ -239,6 +274,20 @@ class AttackLoop(TestLoop):
                 record = replace(record, groups=None)
             grid = grid_of_file(image) if self.attacker.files else _grid(sample, image)
             self.store.add(record, to_picture(image, self.channels), grid)
+
+    def _of_other_run(self, keys: list[str]) -> list[torch.Tensor]:
+        """The images of the run that is shown."""
+        run = self._other_run
+        records = {record.key: record for record in run.records if not record.skipped}
+        for key in keys:
+            if key not in records:
+                raise InputError(f"{run.work_dir} holds no image for '{key}': finish that run first, "
+                                 'on the same data set')
+        return [from_picture(run.image(records[key]), self.channels) for key in keys]
+
+    @cached_property
+    def _other_run(self) -> Run:
+        return Run.load(str(self.shown))
 
     def _stored(self, data_batch: dict, keys: list[str]) -> dict:
         """The batch with the adversarial images of an earlier run."""
@@ -261,6 +310,74 @@ class AttackLoop(TestLoop):
             paths = [self.store.work_dir / self.store.records[key].file for key in keys]
             inputs = [files.stored(*pair) for pair in zip(samples, paths, strict=True)]
         return dict(data_batch, inputs=inputs, data_samples=samples)
+
+    def measure(self) -> list[Record]:
+        """Take the measures of a finished or half-finished run from what is stored of it.
+
+        Returns:
+            The records with their measures, which are in ``records.jsonl``, too.
+
+        Raises:
+            InputError: a clean image is gone or another one than was attacked; a measure that the
+                task, the goal or the model does not have.
+        """
+        with self.store.locked():
+            self.runner.model.eval()
+            with screen.progress(len(self.store.records), what='measure') as advance:
+                for data_batch in self.dataloader:
+                    advance(self._measure_batch(data_batch))
+            return list(self.store.records.values())
+
+    @torch.no_grad()
+    def _measure_batch(self, data_batch: dict) -> int:
+        """How many images of a batch have been attacked, and are measured now."""
+        for key, reason in data_batch.pop('unreadable', ()):
+            if key in self.store.records and not self.store.records[key].skipped:
+                raise InputError(f"the clean image of '{key}' cannot be read, and measures compare "
+                                 f'with it: {reason}')
+        keys = [sample_key(sample) for sample in data_batch['data_samples']]
+        there = [row for row, key in enumerate(keys) if key in self.store.records]
+        if not there:
+            return 0
+        part = {name: [values[row] for row in there] for name, values in data_batch.items()}
+        keys = [keys[row] for row in there]
+        adversarial = self._stored(part, keys)
+        self._measure_stored(part, keys)
+        if self.attacker.measures.of_outputs:
+            clean, outputs = self._predict_clean(part), self._predict(adversarial)
+            self._measure_outputs(part, keys, clean, outputs)
+        return len(keys)
+
+    def _measure_stored(self, data_batch: dict, keys: list[str]) -> None:
+        """Measures that are not known yet of images that :meth:`_stored` has just loaded."""
+        records, names = [self.store.records[key] for key in keys], self.attacker.measures.names
+        if all(names <= record.measures.keys() for record in records):
+            return
+        for record, clean, picture in zip(records, self.clean_images, self.attacked_images,
+                                          strict=True):
+            pixels = int((clean.round() != picture.to(clean)).any(0).sum())
+            if self.attacker.threat.eight_bit and pixels != record.l0_pixels:
+                raise InputError(f"'{record.key}': the clean image is not the one that was "
+                                 f'attacked ({pixels} pixels differ from {record.file}, recorded '
+                                 f'are {record.l0_pixels})')
+        found = self.attacker.measured(data_batch, self.attacked_images,
+                                       [bool(record.success) for record in records])
+        for key, values in zip(keys, found, strict=True):
+            self.store.measure(key, values)
+
+    def _measure_outputs(self, data_batch: dict, keys: list[str], clean: list,
+                         attacked: list) -> None:
+        """What became of the objects, before and after, if that is asked for."""
+        if not self.attacker.measures.of_outputs:
+            return
+        follow = getattr(self.attacker.victim, 'boxes_follow_resize', False)
+        for key, sample, *both in zip(keys, data_batch['data_samples'], clean, attacked,
+                                      strict=True):
+            counts: dict[str, float | int | None] = {}
+            for when, output in zip(BEFORE_AND_AFTER, both, strict=True):
+                found = outcome(sample, output, follow).counts()
+                counts |= {f'{when}{name}': value for name, value in found.items()}
+            self.store.measure(key, counts)
 
     def _export(self, metrics: dict) -> None:
         """Leave a data set that others can score, where the images are on the files' own grid."""
@@ -347,9 +464,10 @@ class AttackValLoop(ValLoop):
         self.measures += perturbed.measures
         adversarial = perturbed.batch
         copies = copy.deepcopy(data_batch['data_samples'])
-        outputs = self.runner.model.val_step(dict(data_batch, data_samples=copies))
+        shielded = self.attacker.victim.defended
+        outputs = self.runner.model.val_step(shielded(dict(data_batch, data_samples=copies)))
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        attacked = self.runner.model.val_step(adversarial)
+        attacked = self.runner.model.val_step(shielded(adversarial))
         self.attacked_evaluator.process(data_samples=attacked, data_batch=adversarial)
         self.runner.call_hook('after_val_iter', batch_idx=idx, data_batch=data_batch,
                               outputs=outputs)
@@ -378,7 +496,10 @@ def summarize(records: list[Record]) -> dict:
     the victim got right: ``attack/share`` the mean of the images, ``attack/share_pooled`` of all
     objects or pixels, ``attack/success_rate_at_<theta>`` the images of which at least that share is
     broken. On the original grid ``attack/geometry_disagreements`` counts the images on whose success
-    the test pipeline and its differentiable copy differ; it is the pipeline that is believed.
+    the test pipeline and its differentiable copy differ; it is the pipeline that is believed. Where
+    the threat model limits pieces or area, ``attack/images_beyond_limits`` counts the images that
+    exceed them, and of detectors ``attack/patch_score`` is the mean of :func:`~..evaluation.patch_score`.
+    Of cascades ``attack/broken_by`` counts the images that each member was the first to break.
     """
     attacked = [r for r in records if not r.skipped]
     defined = [r for r in attacked if r.success is not None]
@@ -405,12 +526,23 @@ def summarize(records: list[Record]) -> dict:
         counts = [getattr(r, name) for r in broken]
         metrics[f'attack/{name}_median'] = statistics.median(counts) if counts else math.nan
         metrics[f'attack/{name}_mean'] = mean(counts)
-    for name in ('forwards', 'backwards', 'seconds'):
+    for name in ('forwards', 'backwards', 'queries', 'seconds'):
         metrics[f'attack/{name}'] = mean(getattr(r, name) for r in attacked)
     metrics |= _disagreements([r.measures for r in attacked])
+    metrics |= {f'attack/{name}': interval.value
+                for name, interval in measure_intervals(attacked).items()}
+    scores = [r.measures['patch_score'] for r in attacked if 'patch_score' in r.measures]
+    if scores:
+        metrics['attack/patch_score'] = mean(scores)
+    limited = [r.measures['within_limits'] for r in attacked if 'within_limits' in r.measures]
+    if limited:
+        metrics['attack/images_beyond_limits'] = sum(not one for one in limited)
     for name in ('patches', 'left_alone'):  # objects without one
         if counts := [r.measures[name] for r in attacked if name in r.measures]:
             metrics[f'attack/{name}'] = sum(counts)
+    credited = Counter(r.measures[BROKEN_BY] for r in broken if BROKEN_BY in r.measures)
+    if credited:
+        metrics['attack/broken_by'] = dict(credited.most_common())
     metrics['attack/images'] = len(attacked)
     metrics['attack/images_right'] = len(right)
     metrics['attack/images_undefined'] = len(attacked) - len(defined)
@@ -459,6 +591,8 @@ def _warn_of_failures(failed: dict[str, str]) -> None:
 
 
 def _show(value) -> str:
+    if isinstance(value, dict) and all(isinstance(count, int) for count in value.values()):
+        return ', '.join(f'{name} {count}' for name, count in value.items()) or '0'
     if isinstance(value, float):
         return 'none' if math.isnan(value) else f'{value:.4g}'
     return str(len(value)) if isinstance(value, list | dict) else str(value)

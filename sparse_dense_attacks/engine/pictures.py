@@ -10,13 +10,18 @@ from torch import Tensor
 from ..errors import InputError
 from .data import members
 
-__all__ = ['channel_order', 'from_picture', 'to_picture']
+__all__ = ['channel_order', 'from_picture', 'preprocessing', 'to_picture']
 
 ORDERS = ('bgr', 'rgb')
 _PROBE = (220, 120, 20)  # red, green, blue: whatever keeps their order is told apart
 # Data sets that hold their images in memory, and in which order.
 _IN_MEMORY = dict(CIFAR10='rgb', CIFAR100='rgb')
 _DECLARE = "say which: test_dataloader.dataset.metainfo.channel_order='rgb' (or 'bgr')"
+
+
+def preprocessing(cfg) -> dict:
+    """The config of the model's data_preprocessor, wherever it is given."""
+    return {**(cfg.get('data_preprocessor') or {}), **(cfg.model.get('data_preprocessor') or {})}
 
 
 def channel_order(dataset, preprocessor: dict) -> str:

@@ -11,16 +11,21 @@ from torch import Tensor, nn
 
 from ..attacks.base import judge
 from ..errors import InputError
+from ..evaluation.transfer import Answer, Found
+from ..objectives.expected import expected
 from ..objectives.on_files import OnFiles
 from ..types import AttackResult
-from ..victims import TorchClassifier, TorchSegmenter
+from ..victims import TorchDetector, plain_victim
 from ..victims.base import Geometry, Victim
+from ..victims.outputs import logits_in, says_boxes
 from ..victims.surroundings import surrounded
+from ..victims.torch_detector import of_torchvision
 from .attacker import Attacker, Task
 
-__all__ = ['PlainMember', 'device_of', 'load_pixels', 'logits_of', 'plain_victim', 'tensor_of',
-           'weights_digest']
+__all__ = ['Plain', 'PlainMember', 'answer_of', 'bare', 'device_of', 'load_pixels', 'ready',
+           'tensor_of', 'victim_of', 'weights_digest']
 
+Plain = nn.Module | TorchDetector  # a detector whose boxes are not known comes with its decoder
 BATCH = 8  # images of equal size that are attacked together
 
 
@@ -42,18 +47,44 @@ def tensor_of(pixels: Sequence[np.ndarray], device: torch.device) -> Tensor:
     return images.to(device)  # divided before: a GPU rounds quotients another way
 
 
-def logits_of(module: nn.Module, x: Tensor) -> Tensor:
-    """What a module says of images (B, 3, H, W), or a clear refusal."""
-    logits = module(x)
-    logits = logits['out'] if isinstance(logits, dict) else logits
+def answer_of(found: Plain, x: Tensor) -> Answer:
+    """What a plain model says of an image (1, 3, H, W): its class, its label map, or what it detects.
+
+    Raises:
+        InputError: the module gives neither logits (1, K) nor (1, K, height, width) nor boxes that
+            are known.
+    """
+    if isinstance(found, nn.Module) and of_torchvision(found):
+        found = TorchDetector(found)
+    if isinstance(found, TorchDetector):
+        reported, = found.predict(x)
+        boxes, labels, scores = (reported[name].cpu().numpy() for name in ('boxes', 'labels', 'scores'))
+        return Found(boxes, labels, scores)
+    output = found(x)
+    logits = logits_in(output)
+    if says_boxes(output):
+        raise InputError(f'{type(found).__name__} is a detector whose boxes are not known: name a '
+                         'function that returns TorchDetector(model, decode=...)')
     if not isinstance(logits, Tensor) or logits.ndim not in (2, 4):
         raise InputError('the module gives neither logits (B, K) nor (B, K, height, width)')
-    return logits
+    said = logits.argmax(1)[0].cpu()
+    return int(said) if said.ndim == 0 else said.numpy()
 
 
 def device_of(name: str | None) -> torch.device:
     """The device of a command's argument; by default the GPU if there is one."""
     return torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+
+
+def ready(found: Plain, device: torch.device) -> Plain:
+    """A plain model in evaluation mode on a device."""
+    bare(found).eval().to(device)
+    return found
+
+
+def bare(found: Plain) -> nn.Module:
+    """The module alone."""
+    return found if isinstance(found, nn.Module) else found.model
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -65,16 +96,17 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def plain_victim(module: nn.Module, path: str, device: torch.device) -> Victim:
-    """A module as a victim, a classifier or a segmenter by what it says of an image.
+def victim_of(found: Plain, path: str, device: torch.device, defence: Any = None) -> Victim:
+    """A module as a victim, a classifier, a segmenter or a detector by what it says of an image.
 
-    What is right is what the module itself says of the clean images.
+    What is right is what the module itself says of the clean images. A detector whose boxes are not
+    known is given as a victim, a :class:`TorchDetector` with its ``decode``.
     """
-    module = module.eval().to(device)
-    with torch.no_grad():
-        logits = logits_of(module, tensor_of([load_pixels(path)], device))
-    kind = TorchClassifier if logits.ndim == 2 else TorchSegmenter
-    return kind(module, reference='prediction')
+    found = ready(found, device)
+    if isinstance(found, TorchDetector):
+        return replace(found, reference='prediction', defence=defence)
+    pixels = tensor_of([load_pixels(path)], device)
+    return plain_victim(found, pixels, reference='prediction', defence=defence)
 
 
 def _place(module: nn.Module) -> torch.device:
@@ -133,10 +165,10 @@ class PlainMember:
         places = tuple(Geometry(path, size, size, size, True) for path in paths)
         scene = replace(scene, geometry=places)  # type: ignore[type-var]  # is a dataclass
         scene = scene.restricted(threat.where(scene))
-        inner = self.attacker.goal.objective(scene)
+        inner = expected(self.attacker.goal.objective(scene), victim.draws)
         maps = [ChannelsTurned(size)] * len(paths)
         outer = OnFiles(inner, scene.images.flip(1), scene.region, maps)
-        return None, Task(surrounded(outer, self.attacker.attack, scene, 'bgr'), inner, None)
+        return None, Task(surrounded(outer, self.attacker.attack, scene, 'bgr'), inner, None, scene)
 
     def judged(self, batch: Any, task: Task,
                result: AttackResult) -> tuple[AttackResult, Sequence[Tensor]]:
@@ -145,4 +177,7 @@ class PlainMember:
         said = judge(task.inner, images.flip(1), rechecks=self.attacker.threat.rechecks)
         pictures = [(image * 255).round().to('cpu', torch.uint8) for image in result.images]
         success = said.success & ~result.failed.to(said.success.device)
-        return replace(result, success=success, share=said.share), pictures
+        result = replace(result, success=success, share=said.share,
+                         queries=result.queries + said.queries)
+        sizes = [(image.shape[1], image.shape[2]) for image in pictures]
+        return self.attacker.limited(task, result, sizes)[0], pictures

@@ -12,9 +12,11 @@ import torch
 from mmengine.registry import DATASETS, LOOPS
 from mmengine.runner import TestLoop
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import screen
+from ..defences import Defence, defend_batch
+from ..defences.base import JUDGED
 from ..errors import InputError
 from ..evaluation import CONTROLS, Found, bootstrap, change, control, donor_of
 from ..evaluation.controls import changed
@@ -23,10 +25,13 @@ from ..evaluation.statistics import Statistic
 from ..evaluation.transfer import Answer
 from ..results import Pair, PairSet
 from ..results.cell import Cell
+from ..victims.base import sample_key
+from ..victims.pipeline import DEFENDED_AS
 from .data import members, tolerant
 from .hooks.class_names_hook import ClassNamesHook
 from .native import statistics_of
-from .plain import load_pixels, logits_of, tensor_of
+from .pictures import channel_order, preprocessing
+from .plain import Plain, answer_of, load_pixels, ready, tensor_of
 from .scores import spared
 from .truth import check_files
 from .warn import warn
@@ -399,11 +404,14 @@ class LibraryViewer(Viewer):
         collate: makes a batch of items.
         evaluate: builds a new evaluator; None for none.
         most: how many images of one size it is shown at once.
+        defend: what becomes of batches before the model sees them; nothing by default.
     """
 
     def __init__(self, model, dataset, collate: Callable | None = None,
-                 evaluate: Callable | None = None, most: int = 1):
+                 evaluate: Callable | None = None, most: int = 1,
+                 defend: Callable[[dict], dict] = lambda batch: batch):
         super().__init__()
+        self.defend = defend
         self.model, self.collate, self.evaluate, self.most = model, collate, evaluate, most
         self._keeper = self.scores()
         self.classes = dataset.metainfo.get('classes')
@@ -439,7 +447,7 @@ class LibraryViewer(Viewer):
         """What the pipeline makes of a file in place of one of a data set's own."""
         info = part.get_data_info(index)
         own = info['img_path']
-        item = part.pipeline(dict(info, img_path=str(file)))
+        item = part.pipeline(dict(info, img_path=str(file), **{DEFENDED_AS: info}))
         if item is None:
             raise InputError(f'the test pipeline of the victim drops {own}: take out what filters '
                              'images')
@@ -457,7 +465,8 @@ class LibraryViewer(Viewer):
         """Predictions of the model; together where inputs are of one size."""
         together = len({item['inputs'].shape for item in items}) == 1
         batches = [items] if together else [[item] for item in items]
-        return [output for batch in batches for output in self.model.test_step(self._collated(batch))]
+        return [output for batch in batches
+                for output in self.model.test_step(self.defend(self._collated(batch)))]
 
     def scores(self) -> Scored | None:
         if self.evaluate is None:
@@ -467,12 +476,20 @@ class LibraryViewer(Viewer):
 
 
 class PlainViewer(Viewer):
-    """A plain torch module from (1, 3, H, W) RGB in [0, 1] to logits (1, K) or (1, K, h, w)."""
+    """A plain torch module from (1, 3, H, W) RGB in [0, 1] to logits (1, K) or (1, K, h, w), or a detector.
 
-    def __init__(self, model: nn.Module, device: torch.device | str = 'cpu'):
+    Args:
+        model: the module.
+        device: where it computes.
+        defence: before it, None for none.
+    """
+
+    def __init__(self, model: Plain, device: torch.device | str = 'cpu',
+                 defence: Defence | None = None):
         super().__init__()
+        self.defence = defence
         self.device = torch.device(device)
-        self.model = model.eval().to(self.device)
+        self.model = ready(model, self.device)
 
     def pixels(self, name: str) -> np.ndarray:
         return load_pixels(name)
@@ -481,9 +498,10 @@ class PlainViewer(Viewer):
     def look(self, name: str, files: Sequence[Path]) -> list[Seen]:
         found = []
         for file in files:
-            logits = logits_of(self.model, tensor_of([load_pixels(str(file))], self.device))
-            said = logits.argmax(1)[0].cpu()
-            found.append(Seen(int(said) if said.ndim == 0 else said.numpy()))
+            x = tensor_of([load_pixels(str(file))], self.device)
+            if self.defence is not None:
+                x = self.defence(x, [sample_key(dict(img_path=name))], [JUDGED])
+            found.append(Seen(answer_of(self.model, x)))
         return found
 
 
@@ -501,9 +519,11 @@ class TransferLoop(TestLoop):
     Args:
         runner, dataloader, evaluator: as for mmengine's TestLoop.
         job: what to do.
+        defence: of the network inputs, before the model; None for none.
     """
 
-    def __init__(self, runner, dataloader, evaluator, job: Job):
+    def __init__(self, runner, dataloader, evaluator, job: Job, defence: Defence | None = None):
+        self.defence = defence
         check_files(dataloader, evaluator)
         self.evaluator_config = copy.deepcopy(evaluator)
         dataloader = tolerant(dataloader) if isinstance(dataloader, dict) else dataloader
@@ -511,6 +531,15 @@ class TransferLoop(TestLoop):
         runner.register_hook(ClassNamesHook(self.dataloader.dataset))
         self.job = job
         self.cells: list[Cell] = []
+
+    def _defended(self, dataset) -> Callable[[dict], dict]:
+        """What becomes of a batch before the model sees it."""
+        defence = self.defence
+        if defence is None:
+            return lambda batch: batch
+        order = channel_order(dataset, preprocessing(self.runner.cfg))
+        return lambda batch: defend_batch(
+            defence, batch, [sample_key(sample) for sample in batch['data_samples']], order)
 
     def run(self) -> dict:
         self.runner.model.eval()
@@ -522,6 +551,6 @@ class TransferLoop(TestLoop):
             return evaluator
 
         viewer = LibraryViewer(self.runner.model, dataset, self.dataloader.collate_fn, evaluate,
-                               self.dataloader.batch_size or 1)
+                               self.dataloader.batch_size or 1, self._defended(dataset))
         self.cells = score(viewer, self.job)
         return {}

@@ -72,7 +72,7 @@ def bootstrap(statistic: Statistic, images: int, resamples: int = 2000,
     found = found[~np.isnan(found)]
     if not len(found):
         return Interval(value, np.nan, np.nan, images)
-    low, high = np.quantile(found, _percentiles(images))
+    low, high = np.quantile(found, percentiles(images))
     return Interval(value, float(low), float(high), images)
 
 
@@ -96,7 +96,8 @@ def difference_interval(first: Sequence[float] | np.ndarray, second: Sequence[fl
     return mean_interval(np.subtract(first, second, dtype=float), resamples, seed)
 
 
-def _percentiles(images: int) -> tuple[float, float]:
+def percentiles(images: int) -> tuple[float, float]:
+    """Which percentiles of the resamples are the ends of an interval, see :func:`bootstrap`."""
     tail = (1 - LEVEL) / 2
     widened = np.sqrt(images / (images - 1)) * special.stdtrit(images - 1, tail)
     low = float(special.ndtr(widened))

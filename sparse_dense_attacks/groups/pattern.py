@@ -67,11 +67,43 @@ class Pattern(Kernel):
         # where no two groups overlap every group with a changed pixel counts, otherwise take the best of them again and again
         if self.stride >= max(self.pattern.shape):
             return count + (self._sums(left) * usable > 0).flatten(1).sum(1)
-        while left.any():
-            gain = (self._sums(left) * usable).flatten(1)
-            best = torch.zeros_like(gain).scatter_(1, gain.argmax(1, keepdim=True), 1)
-            count += left.flatten(1).any(1)
-            left = left * (1 - self.expand(best.view_as(usable), size))
+        return count + self._greedy(left[:, 0], usable[:, 0])
+
+    def _greedy(self, left: Tensor, usable: Tensor) -> Tensor:
+        """(B,) int64, how many groups it takes to cover the pixels ``left`` (B, H, W) 0 or 1, the best of the ``usable`` groups
+        (B, Gh, Gw) 0 or 1 first.
+
+        A choice changes what its neighbours are worth and nothing else, so the image is summed over once.
+        """
+        rows, columns = self.pattern.shape
+        weight = self._weight(left.device)
+        down, across = (rows - 1) // self.stride, (columns - 1) // self.stride  # how far neighbours overlap
+        worth = F.pad(self._sums(left[:, None])[:, 0] * usable, (across, across, down, down))
+        usable = F.pad(usable, (across, across, down, down))
+
+        # where the pixels of a group and where its neighbours lie, counted from its first
+        pixels = _window(rows, columns, left.shape[2], left.device)
+        neighbours = _window(2 * down + 1, 2 * across + 1, worth.shape[2], left.device)
+        margin = (across * self.stride, across * self.stride, down * self.stride, down * self.stride)
+        width, pixels_left = worth.shape[2], left.flatten(1).clone()
+        worth, usable = worth.flatten(1), usable.flatten(1)
+
+        count = torch.zeros(len(left), dtype=torch.long, device=left.device)
+        remaining = pixels_left.sum(1)
+        while remaining.any():
+            count += remaining > 0
+            best = worth.argmax(1)
+            row, column = best // width - down, best % width - across
+            row, column = row.clamp(min=0), column.clamp(min=0)  # an image that is done chooses the margin
+
+            inside = (row * left.shape[2] + column)[:, None] * self.stride + pixels
+            covered = pixels_left.gather(1, inside) * weight.flatten()
+            pixels_left.scatter_add_(1, inside, -covered)
+            remaining = remaining - covered.sum(1)
+
+            lost = F.conv2d(F.pad(covered.view(-1, 1, rows, columns), margin), weight, stride=self.stride)
+            around = (row * width + column)[:, None] + neighbours
+            worth.scatter_add_(1, around, -lost.flatten(1) * usable.gather(1, around))
         return count
 
     def _sums(self, a: Tensor) -> Tensor:
@@ -88,6 +120,12 @@ class Pattern(Kernel):
         if device not in self._weights:
             self._weights[device] = self.pattern[None, None].to(device, torch.float32)
         return self._weights[device]
+
+
+def _window(rows: int, columns: int, width: int, device: torch.device) -> Tensor:
+    """(rows * columns,) int64, flat positions of a window at the top left of an image of that width."""
+    down, across = torch.arange(rows, device=device), torch.arange(columns, device=device)
+    return (down[:, None] * width + across).flatten()
 
 
 @KERNELS.register_module()
@@ -111,6 +149,16 @@ class Patch(Pattern):
     @cached_property
     def pattern(self) -> Tensor:
         return torch.ones(self.height, self.width, dtype=torch.bool)
+
+    def expand(self, v, size):
+        if self.stride > 1:
+            return super().expand(v, size)
+        # a pixel is in a group whose corner lies within so many above and to the left of it: two sums
+        # along an axis are much less work than a transposed convolution
+        h, w = self.height, self.width
+        spread = F.pad(v.to(torch.float32), (w - 1, w - 1, h - 1, h - 1))
+        spread = F.avg_pool2d(spread, (h, 1), 1, divisor_override=1)
+        return F.avg_pool2d(spread, (1, w), 1, divisor_override=1).clamp_(max=1)
 
     def _sums(self, a):
         # no TF32, unlike a convolution

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import to_8bit
+from ..ops import changed_pixels, to_8bit
 from ..types import Surroundings, Verdict
 
 __all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'Surrounded']
@@ -28,6 +28,7 @@ class Objective(Protocol):
         defined: (B,) bool, False where success has no meaning for the image.
         parts: (B,) int64, how many parts of the image (objects, pixels of a label map) the goal is
             about; None for goals without parts, the default.
+        passes: how many forwards a look at a candidate is.
         surroundings: what attacks that put pictures into the images have to know of these; None
             where nobody asked, the default.
     """
@@ -38,6 +39,7 @@ class Objective(Protocol):
     eligible: Tensor
     defined: Tensor
     parts: Tensor | None = None
+    passes: int = 1
     surroundings: Surroundings | None = None
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
@@ -64,6 +66,7 @@ class Surrounded(Objective):
         self.images, self.region, self.keys = objective.images, objective.region, objective.keys
         self.clean, self.parts = objective.clean, objective.parts
         self.eligible, self.defined = objective.eligible, objective.defined
+        self.passes = objective.passes
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.objective(x, rows)
@@ -76,28 +79,28 @@ class EightBit:
     """Rounds every candidate to the 8-bit grid before the victim sees it; the gradient passes straight through.
 
     What an attack calls success is then what a PNG file keeps.
+
+    Attributes:
+        rounded: (B,) bool, images that are not on the grid; these are looked at once more.
     """
 
     def __init__(self, objective: Objective):
-        self.objective = objective
+        self.objective, self.passes = objective, objective.passes
         self.images = to_8bit(objective.images)
         self.region, self.keys = objective.region, objective.keys
-        self.eligible, self.defined = objective.eligible, objective.defined
-        self.surroundings = objective.surroundings
-        if not self._on_grid:
-            # Right about the image that a file holds, or rounding alone would count as a success.
-            self.eligible = self.eligible & ~self.clean.success
-
-    @cached_property
-    def _on_grid(self) -> bool:
-        return torch.equal(self.images, self.objective.images)
+        self.surroundings, self.defined = objective.surroundings, objective.defined
+        self.rounded = changed_pixels(self.images, objective.images).flatten(1).any(1)
+        # Right about the image that a file holds, or rounding alone would count as a success.
+        self.eligible = objective.eligible & ~(self.rounded & self.clean.success)
 
     @cached_property
     def clean(self) -> Verdict:
-        if self._on_grid:
-            return self.objective.clean
+        clean, rows = self.objective.clean, self.rounded.nonzero()[:, 0].cpu()
+        if not len(rows):
+            return clean
         with torch.no_grad():
-            return self.objective(self.images, torch.arange(len(self.images)))
+            verdict = self.objective(self.images[rows], rows)
+        return clean.replaced(rows, verdict)
 
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.objective(to_8bit(x), rows)
@@ -143,6 +146,10 @@ class Restricted:
         """See :meth:`MeteredObjective.reserved`."""
         return self.objective.reserved()
 
+    def credit(self, rows: Tensor, stage: Tensor) -> None:
+        """See :meth:`MeteredObjective.credit`."""
+        self.objective.credit(self.rows[rows], stage)
+
     def __call__(self, x: Tensor, rows: Tensor) -> Verdict:
         return self.objective(x, self.rows[rows])
 
@@ -155,6 +162,7 @@ class MeteredObjective:
 
     Attributes:
         forwards, backwards: (B,) int64 on the CPU.
+        stage: (B,) int64 on the CPU, see :class:`~sparse_dense_attacks.AttackResult`.
     """
 
     def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None):
@@ -168,6 +176,7 @@ class MeteredObjective:
         self.surroundings = objective.surroundings
         self.forwards = torch.zeros(len(self.images), dtype=torch.int64)
         self.backwards = torch.zeros_like(self.forwards)
+        self.stage = torch.full_like(self.forwards, -1)
         self._reserve = 0
         self._broken, self._sloped = torch.zeros(2, len(self.images), dtype=torch.int64,
                                                  device=self.images.device)
@@ -184,9 +193,11 @@ class MeteredObjective:
 
     @cached_property
     def clean(self) -> Verdict:
-        """The verdict on the clean images; costs one forward the first time."""
+        """The verdict on the clean images; costs one forward the first time, two where they had to be rounded."""
         verdict = _as_type(self.objective.clean, self.images.dtype)
-        self.forwards += 1
+        self.forwards += self.objective.passes
+        if isinstance(self.objective, EightBit):
+            self.forwards += self.objective.rounded.cpu() * self.objective.passes
         self._broken += ~verdict.loss.isfinite()
         return verdict
 
@@ -195,8 +206,9 @@ class MeteredObjective:
             return self._query(x, rows)
         # candidates of the same image before this one
         earlier = (rows[:, None] == rows).tril(-1).sum(1)
-        left = self.max_forwards - self._reserve
-        allowed = (self.forwards[rows] + earlier < left).nonzero()[:, 0]
+        passes = self.objective.passes
+        left = self.max_forwards - self._reserve * passes
+        allowed = (self.forwards[rows] + (earlier + 1) * passes <= left).nonzero()[:, 0]
         # Zero times x keeps the graph connected, so that an attack may still ask for a gradient.
         nothing = x.flatten(1).sum(1) * 0
         spent = Verdict(loss=nothing - torch.inf, margin=nothing + 1,
@@ -204,14 +216,7 @@ class MeteredObjective:
                         logits=self._spent_logits(nothing))
         if not len(allowed):
             return spent
-        verdict = self._query(x[allowed], rows[allowed])
-        where, logits = allowed.to(x.device), spent.logits
-        if logits is not None and verdict.logits is not None:
-            logits = logits.index_copy(0, where, verdict.logits)
-        return Verdict(loss=spent.loss.index_copy(0, where, verdict.loss),
-                       margin=spent.margin.index_copy(0, where, verdict.margin),
-                       success=spent.success.index_copy(0, where, verdict.success),
-                       logits=logits)
+        return spent.replaced(allowed, self._query(x[allowed], rows[allowed]))
 
     def _spent_logits(self, nothing: Tensor) -> Tensor | None:
         """Logits (b, K) of images whose budget is spent: never those of another class."""
@@ -222,15 +227,20 @@ class MeteredObjective:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Within this context one forward per image is held back from the budget, to judge a result with afterwards."""
+        """Within this context one look per image is held back from the budget, to judge a result with afterwards."""
         self._reserve += 1
         try:
             yield
         finally:
             self._reserve -= 1
 
+    def credit(self, rows: Tensor, stage: Tensor) -> None:
+        """Note which member of a cascade has broken the images ``rows``, (b,) int64 on the CPU, -1 for none."""
+        self.stage[rows] = stage
+
     def _query(self, x: Tensor, rows: Tensor) -> Verdict:
-        self.forwards.index_add_(0, rows, torch.ones_like(rows))
+        passes = torch.full_like(rows, self.objective.passes)
+        self.forwards.index_add_(0, rows, passes)
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(lambda grad: self._count_backward(grad, rows))
@@ -243,7 +253,7 @@ class MeteredObjective:
         _count(self._broken, rows, which)
 
     def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
-        self.backwards.index_add_(0, rows, torch.ones_like(rows))
+        self.backwards.index_add_(0, rows, torch.full_like(rows, self.objective.passes))
         # cheap on every device; NaN and inf survive it
         ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])
         _count(self._broken, rows, ~ends.isfinite().all(0))

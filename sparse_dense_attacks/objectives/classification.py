@@ -30,6 +30,8 @@ class _ClassificationObjective(Objective):
 
     @cached_property
     def clean_logits(self) -> Tensor:
+        if self.scene.clean_logits is not None:
+            return _single(self.scene.clean_logits)
         with torch.no_grad():
             return self._logits(self.images, torch.arange(len(self.images)))
 
@@ -45,13 +47,16 @@ class _ClassificationObjective(Objective):
         return self.judge(self._logits(x, rows), rows)
 
     def _logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        # of models that compute in half precision, too: losses do not
-        logits = self.scene.logits(x, rows)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _single(self.scene.logits(x, rows))
 
     def judge(self, logits: Tensor, rows: Tensor) -> Verdict:
         """What logits (b, K) of the images ``rows`` mean for the goal."""
         raise NotImplementedError
+
+
+def _single(logits: Tensor) -> Tensor:
+    """In single precision at least: losses are, of models that compute in half precision, too."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @GOALS.register_module()

@@ -422,7 +422,23 @@ class DetectorLoss(_DetectionGoal):
     Args:
         score_thr: an object counts as detected when a candidate of its class scores at least this much.
         iou_thr: and overlaps it at least this much.
+        components: the loss is the sum of these parts of the training loss, by the names the model
+            gives them, such as ``['loss_cls', 'loss_obj']``; all of them by default.
+
+    Raises:
+        InputError: when the first image is opened, for a name that the model's loss does not have.
     """
+    components: Sequence[str] | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.components is None:
+            return
+        check_names(self, 'components', what='parts of the training loss')
+        if len({*self.components}) < len(self.components):
+            raise InputError(f'DetectorLoss: components = {shown(self.components)} name one twice, '
+                             'expected each once')
+        object.__setattr__(self, 'components', tuple(self.components))
 
     def objective(self, scene) -> '_DetectionObjective':
         return _DetectorLossObjective(self, scene)
@@ -431,7 +447,7 @@ class DetectorLoss(_DetectionGoal):
 class _DetectorLossObjective(_DetectionObjective):
 
     def look(self, x, rows):
-        loss, found = self.scene.losses(x, rows)
+        loss, found = self.scene.losses(x, rows, self.goal.components)
         return found, loss
 
     def survey(self, found, loss, rows):

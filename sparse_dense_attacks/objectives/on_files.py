@@ -1,8 +1,9 @@
 """A goal on network inputs, judged on the pixels of the image files they are made of."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import Verdict
@@ -43,11 +44,13 @@ class OnFiles(Objective):
         images: (B, C, H, W) the files' pixels in [0, 1], padded right and bottom.
         region: (B, 1, H, W) bool, which of them may change.
         maps: how each becomes network input.
+        shield: what becomes of candidates (b, C, h, w) of the files ``rows`` before that, if anything.
     """
 
-    def __init__(self, objective: Objective, images: Tensor, region: Tensor,
-                 maps: Sequence[Map]):
-        self.objective, self.maps = objective, maps
+    def __init__(self, objective: Objective, images: Tensor, region: Tensor, maps: Sequence[Map],
+                 shield: Callable[[Tensor, Tensor], Tensor] | None = None):
+        self.objective, self.maps, self.shield = objective, maps, shield
+        self.passes = objective.passes
         self.images, self.keys = images, objective.keys
         # a goal may have nothing to attack in an image
         self.region = region & objective.region.flatten(1).any(1)[:, None, None, None]
@@ -63,7 +66,21 @@ class OnFiles(Objective):
     def shown(self, x: Tensor, rows: Tensor) -> Tensor:
         """The network inputs (b, C, H', W') of candidates ``x`` (b, C, H, W), differentiable."""
         maps = [self.maps[row] for row in rows.tolist()]
+        if self.shield is not None:
+            x = self._shielded(self.shield, x, rows, maps)
         return _Shown.apply(x, maps, self.objective.images.shape[1:])
+
+    @staticmethod
+    def _shielded(shield: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor,
+                  maps: Sequence[Map]) -> Tensor:
+        """Every file by itself, without its padding."""
+        height, width = x.shape[2:]
+        found = []
+        for image, row, one in zip(x, rows, maps, strict=True):
+            h, w = one.source
+            seen = shield(image[None, :, :h, :w], row[None])[0]
+            found.append(F.pad(seen, (0, width - w, 0, height - h)))
+        return torch.stack(found)
 
 
 class _Shown(torch.autograd.Function):

@@ -2,7 +2,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ['distinct', 'iou', 'overlaps', 'take', 'within']
+__all__ = ['covered', 'distinct', 'iou', 'overlaps', 'take', 'within']
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -30,6 +30,18 @@ def within(a: Tensor, b: Tensor, thr: float) -> Tensor:
         shared = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
         area = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(-1)
         return shared.clamp(min=0).prod(-1) / area.clamp(min=1e-9) >= thr
+
+
+def covered(boxes: Tensor, chosen: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, H, W) bool, pixels whose centre lies in one of the ``chosen`` (B, N) bool of ``boxes`` (B, N, 4)."""
+    rows, columns = (torch.arange(side, device=boxes.device) + 0.5 for side in size)
+    low, up = boxes[..., :2, None], boxes[..., 2:, None]
+    wide = (low[:, :, 0] <= columns) & (columns < up[:, :, 0])
+    high = (low[:, :, 1] <= rows) & (rows < up[:, :, 1]) & chosen[..., None]
+    found = torch.zeros(len(boxes), *size, dtype=torch.bool, device=boxes.device)
+    for box in range(boxes.shape[1]):  # all at once would be a map for each of them
+        found |= high[:, box, :, None] & wide[:, box, None]
+    return found
 
 
 def distinct(boxes: Tensor, scores: Tensor, iou_thr: float,

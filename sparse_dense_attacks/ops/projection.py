@@ -60,7 +60,10 @@ def top_k(scores: Tensor, k: Tensor, k_max: int) -> tuple[Tensor, Tensor]:
     Returns:
         indices (B, k_max) int64 in descending order of score, and ``keep`` (B, k_max) bool, False beyond ``k[b]``.
     """
-    indices = scores.topk(k_max, dim=1).indices
+    if k_max == 1:  # takes a tenth of the time
+        indices = scores.argmax(1, keepdim=True)
+    else:
+        indices = scores.topk(k_max, dim=1).indices
     return indices, torch.arange(k_max, device=k.device) < k[:, None]
 
 

@@ -1,4 +1,5 @@
 """What a result came from: settings, versions, digests."""
+import ast
 import dataclasses
 import hashlib
 import inspect
@@ -6,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from importlib import metadata
 
-__all__ = ['describe', 'file_digest', 'versions']
+__all__ = ['describe', 'file_digest', 'literal', 'versions']
 
 _PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv',
              'mmdet', 'onedl-mmdetection', 'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain',
@@ -24,6 +25,25 @@ def describe(component):
     if inspect.isroutine(component):
         return f'{component.__module__}.{component.__qualname__}'
     return component
+
+
+def literal(config: Mapping) -> str | None:
+    """A config as Python text that :func:`ast.literal_eval` reads back as it is; JSON knows no tuples.
+
+    None if there is more in it than plain values.
+
+    Example:
+        >>> literal(dict(scale=(160, 128)))
+        "{'scale': (160, 128)}"
+        >>> literal(dict(kind=int)) is None
+        True
+    """
+    text = repr(dict(config))
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return None
+    return text
 
 
 def file_digest(path: str) -> str:

@@ -27,14 +27,15 @@ class Record:
         clean_correct: the victim was right about the clean image.
         l0_pixels, l0_elements, linf: size of the perturbation; linf in [0, 1].
         groups: of the attack's structure; None for attacks without.
-        forwards, backwards, seconds: cost.
+        forwards, backwards, seconds: cost of the attack.
+        queries: all forwards of the image, those that judged the result included.
         share: share of the image's objects or pixels that are as the goal wants them; None for
             goals without such parts.
         parts: how many of them count.
         file: the PNG, relative to the work_dir; empty if there is none.
         digest: first 16 hex digits of the SHA-256 of that file.
         note: why an image failed or was skipped; normally empty.
-        measures: further numbers about the image by name.
+        measures: further numbers about the image by name; None where one has no meaning.
     """
     key: str
     success: bool | None = None
@@ -46,13 +47,14 @@ class Record:
     linf: float = 0.0
     forwards: int = 0
     backwards: int = 0
+    queries: int = 0
     seconds: float = 0.0
     share: float | None = None
     parts: int = 0
     file: str = ''
     digest: str = ''
     note: str = ''
-    measures: dict[str, Any] = field(default_factory=dict)
+    measures: dict[str, float | int | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, key: str, result: AttackResult, row: int,
@@ -113,7 +115,7 @@ def _fits(value: Any, kind: Any) -> bool:
         kind = kind | int
     if isinstance(value, bool):
         return kind in (bool, bool | None)
-    return isinstance(value, dict if kind == dict[str, Any] else kind)
+    return isinstance(value, dict if kind == dict[str, float | int | None] else kind)
 
 
 def file_name(key: str) -> str:

@@ -1,5 +1,6 @@
 """A work dir as whoever reads it sees it: report, transfer, scoring again."""
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from PIL import Image
 from ..errors import InputError
 from .record import Record, read_records
 
-__all__ = ['FORMAT', 'Run', 'read_info', 'read_json']
+__all__ = ['FORMAT', 'Run', 'is_finished', 'is_same', 'read_info', 'read_json']
 
-FORMAT = 2  # of run.json and records.jsonl; 2 added the digests of the images
+FORMAT = 3  # of run.json and records.jsonl; 2 added the digests of the images, 3 the queries
 _ANEW = 'start the run anew, without --resume'
 
 
@@ -93,3 +94,18 @@ def read_json(path: Path) -> dict[str, Any]:
         found = type(content).__name__
         raise InputError(f'{path} is broken (a {found}, expected an object): {_ANEW}')
     return content
+
+
+def is_same(work_dir: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a folder holds a run of this identity, finished or not."""
+    if not (work_dir / 'run.json').is_file():
+        return False
+    return json.loads(json.dumps(identity, default=str)) == read_info(work_dir)['identity']
+
+
+def is_finished(work_dir: Path, identity: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    """Whether a folder holds a finished run of this identity that has attacked all images."""
+    if not (work_dir / 'metrics.json').is_file() or not is_same(work_dir, identity):
+        return False
+    run = Run.load(work_dir)
+    return bool(run.metrics) and set(keys) <= {one.key for one in run.records}

@@ -1,9 +1,11 @@
 """Results on disk: append-only, safe against kill -9 and a full disk, resumable.
 
     run.json          what was run; a resumed run must agree with it
-    records.jsonl     one line per image, appended only when its PNG is safely on disk
+    records.jsonl     one line per image, appended only when its PNG is safely on disk; a later line
+                      of the same image has further measures
     images/**.png     8-bit adversarial images, lossless
     metrics.json      summary, rewritten at the end
+    views/            what a report shows beside them, see :mod:`.views`
     dataset/          on the grid of the image files, all that stock tools need to score the images
     set_aside.jsonl   lines of records.jsonl that a resumed run could not use
 """
@@ -15,6 +17,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -109,7 +112,7 @@ class ResultStore:
         previous = self.work_dir / 'previous' / (f'{stamp}_{earlier}' if earlier else stamp)
         previous.mkdir(parents=True)
         for name in ('run.json', 'records.jsonl', 'set_aside.jsonl', 'metrics.json', 'images',
-                     'pictures', 'dataset'):
+                     'pictures', 'views', 'dataset'):
             if (self.work_dir / name).exists():
                 (self.work_dir / name).rename(previous / name)
         (self.work_dir / 'images').mkdir()
@@ -166,6 +169,30 @@ class ResultStore:
             os.fsync(file.fileno())
         self.records[record.key] = record
         return record
+
+    def measure(self, key: str, measures: dict[str, float | int | None]) -> Record:
+        """Add numbers to what is known of a stored image; of the two lines the later one counts."""
+        record = self.records[key]
+        record = replace(record, measures=record.measures | measures)
+        with (self.work_dir / 'records.jsonl').open('ab') as file:
+            file.write(_line(record))
+            file.flush()
+        self.records[key] = record
+        return record
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Change the records of a run that is there; no other process may meanwhile.
+
+        Raises:
+            InputError: another process is at work in the folder.
+        """
+        self._lock = self._lock or Lock(self.work_dir)
+        try:
+            self.reload()
+            yield
+        finally:
+            self.close()
 
     def image(self, key: str) -> np.ndarray:
         """The stored adversarial image, (H, W, 3) uint8 RGB."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..objectives import Objective, Untargeted
 from ..types import Boxes
 from ..victims import TorchClassifier
@@ -106,8 +107,15 @@ class Detections(Scene):
         reported = torch.where(self.below >= 0, scores[:, self.below.clamp(min=0)], 0)
         return Boxes(found.boxes, found.labels, scores, reported)
 
-    def losses(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Boxes | None]:
-        """(b,) float, and what :meth:`candidates` says, without a gradient."""
+    def losses(self, x: Tensor, rows: Tensor,
+               components: Sequence[str] | None = None) -> tuple[Tensor, Boxes | None]:
+        """(b,) float, and what :meth:`candidates` says, without a gradient.
+
+        Raises:
+            InputError: components other than 'loss_cls', which the whole loss is called.
+        """
+        if set(components or ['loss_cls']) != {'loss_cls'}:
+            raise InputError(f'components: {components}, but there is loss_cls only')
         loss = -(self.weight * (x - self.images[rows])).flatten(1).sum(1)
         with torch.no_grad():
             return loss, self.candidates(x, rows) if self.boxes_known else None

@@ -1,12 +1,18 @@
 """Victims: one file per model library, imported only when a model of that library is attacked."""
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..errors import InputError
+from .base import Victim
+from .context import evaluating, gradients
+from .outputs import logits_in, says_boxes
 from .torch_classifier import TorchClassifier
+from .torch_detector import TorchDetector, of_torchvision
 from .torch_segmenter import TorchSegmenter
 
-__all__ = ['TorchClassifier', 'TorchSegmenter', 'library_of', 'unwrapped', 'wrap']
+__all__ = ['TorchClassifier', 'TorchDetector', 'TorchSegmenter', 'library_of', 'plain_victim',
+           'unwrapped', 'wrap']
 
 LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 # Wrappers by name, which their subclasses in mmengine keep among their bases, and where each of
@@ -16,7 +22,9 @@ WRAPPERS = {'OptimizedModule': '_orig_mod', 'FullyShardedDataParallel': 'module'
 
 
 def library_of(model: nn.Module) -> str | None:
-    """The OpenMMLab library that a model is of, None for another's."""
+    """The OpenMMLab library that a model is of, or 'torchvision' for its detectors; None for others."""
+    if of_torchvision(model):
+        return 'torchvision'
     homes = {base.__module__.partition('.')[0] for base in type(model).__mro__}
     return next((library for library in LIBRARIES if library in homes), None)
 
@@ -24,7 +32,7 @@ def library_of(model: nn.Module) -> str | None:
 def unwrapped(model: nn.Module) -> nn.Module:
     """The library model within wrappers; any other model as it is.
 
-    Called through a wrapper, a library's classifier gives logits all the same, but of images that
+    Called through a wrapper, an OpenMMLab library's classifier gives logits all the same, but of images that
     have not been through its data_preprocessor. Wrappers are those for several devices (torch's and
     mmengine's), what torch.compile returns, averaged models, and nn.Sequential of one module.
 
@@ -57,16 +65,16 @@ def _within(model: nn.Module) -> nn.Module | None:
     if known:
         raise InputError(f'the nn.Sequential holds {len(parts) - 1} more modules beside a '
                          f'{type(known[0]).__name__} of {library_of(known[0])}: give that model '
-                         'alone, its data_preprocessor normalises')
+                         'alone, it normalises by itself')
     return None
 
 
 def wrap(model: nn.Module, boxes_follow_resize: bool = False, classes=None, **options):
-    """The victim for a model built by an OpenMMLab library.
+    """The victim for a model built by an OpenMMLab library, or a detector of torchvision.
 
     Args:
-        model: an mmdet detector, mmseg segmenter or mmpretrain classifier, bare or in a wrapper,
-            see :func:`unwrapped`.
+        model: an mmdet or torchvision detector, mmseg segmenter or mmpretrain classifier, bare or
+            in a wrapper, see :func:`unwrapped`.
         boxes_follow_resize: see :class:`~sparse_dense_attacks.victims.mmdet.MMDetDetector`; other
             tasks have no boxes.
         classes: names of the classes, by which goals may call them; classifiers know theirs by
@@ -88,5 +96,36 @@ def wrap(model: nn.Module, boxes_follow_resize: bool = False, classes=None, **op
     if library == 'mmpretrain':
         from .mmpretrain import MMPretrainClassifier
         return MMPretrainClassifier(model, **options)
+    if library == 'torchvision':
+        return TorchDetector(model, classes=classes, **options)
     raise InputError(f'{type(model).__module__}.{type(model).__name__} is no model of a supported '
-                     'library (mmdet, mmseg, mmpretrain)')
+                     'library (mmdet, mmseg, mmpretrain, detectors of torchvision)')
+
+
+def plain_victim(model: nn.Module, images: Tensor, **options) -> Victim:
+    """The victim for a plain torch module, by what it says of the first of some images.
+
+    Args:
+        model: a classifier, a segmenter, or a detector of torchvision.
+        images: (B, C, H, W) float in [0, 1]; without any the model is taken for a classifier.
+        options: arguments of the victim class.
+
+    Raises:
+        InputError: a detector of another library, whose boxes :class:`TorchDetector` needs to have decoded.
+
+    Example:
+        >>> from sparse_dense_attacks.testing import Net, pictures
+        >>> type(plain_victim(Net(), pictures(1, 3, 4, 4))).__name__
+        'TorchClassifier'
+    """
+    if of_torchvision(model):
+        return TorchDetector(model, **options)
+    if not len(images):
+        return TorchClassifier(model, **options)
+    with gradients(model), evaluating(model), torch.no_grad():
+        output = model(images[:1])
+    if says_boxes(output):
+        return TorchDetector(model, **options)
+    logits = logits_in(output)
+    maps = isinstance(logits, Tensor) and logits.ndim == 4
+    return (TorchSegmenter if maps else TorchClassifier)(model, **options)

@@ -1,6 +1,6 @@
 """The contract of victims and scenes, and what they share; imports no model library."""
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -10,14 +10,16 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_names, shown
+from ..checks import check_choice, check_config, check_names, shown
+from ..defences import Defence, Shield, defend_batch
 from ..errors import InputError
+from ..registry import DEFENCES, Config, nearest
 from .context import evaluating
 from .geometry import Geometry, geometry_of
 from .layers import layer_output
 from .pipeline import FileGeometry
 
-__all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'geometry_of', 'padded_boxes',
+__all__ = ['Geometry', 'Scene', 'Victim', 'by_size', 'check_pixels', 'chosen_losses', 'geometry_of', 'padded_boxes',
            'sample_key', 'stack_inputs']
 
 SceneType = TypeVar('SceneType', bound='Scene')
@@ -31,7 +33,7 @@ class Scene(Protocol):
     - classification: ``labels`` (B,), ``targets`` (B,) or None, ``logits(x, rows)`` (b, K);
     - segmentation: ``labels`` and ``valid`` (B, H', W'), ``shapes``, ``logits(x, rows)``
       (b, K, H', W');
-    - detection: ``truth``, ``unjudged``, ``candidates(x, rows, rivals)`` and ``losses(x, rows)``.
+    - detection: ``truth``, ``unjudged``, ``candidates(x, rows, rivals)`` and ``losses(x, rows, components)``.
 
     Of every task it shows the ``features(x, rows, layer)`` of an inner layer.
 
@@ -43,6 +45,9 @@ class Scene(Protocol):
         geometry: how each image became network input.
         num_classes: how many classes the model knows, None if unknown.
         classes: their names, None if unknown.
+        shield: the defence before the model, None for none.
+        clean_logits: (B, K), what a classifier said of ``images`` when they were opened, so that
+            nobody has to look again; None where it was not asked.
     """
     model: nn.Module
     images: Tensor
@@ -51,6 +56,12 @@ class Scene(Protocol):
     geometry: Sequence[Geometry]
     num_classes: int | None = None
     classes: Sequence[str] | None = None
+    shield: Shield | None = None
+    clean_logits: Tensor | None = None
+
+    def seen(self, x: Tensor, rows: Tensor) -> Tensor:
+        """What the model is shown of candidates ``x`` (b, C, h, w) of ``rows``, of one size."""
+        return x if self.shield is None else self.shield(x, rows)
 
     def restricted(self: SceneType, region: Tensor | None) -> SceneType:
         """A scene in which only pixels of ``region`` (B, 1, H, W) bool may change; None for all."""
@@ -137,6 +148,24 @@ class Scene(Protocol):
         return torch.zeros_like(self.region)
 
 
+def chosen_losses(losses: Mapping[str, Any], components: Sequence[str] | None,
+                  model: nn.Module) -> dict[str, Any]:
+    """The parts of a training loss by their names, all where ``components`` is None.
+
+    Raises:
+        InputError: a name of no part.
+    """
+    if components is None:
+        return dict(losses)
+    for name in components:
+        if name not in losses:
+            close = nearest(name, losses)
+            hint = f'{close} ' if close.startswith('did') else ''
+            raise InputError(f'DetectorLoss: components: {type(model).__name__} has no loss '
+                             f"'{name}': {hint}it has {', '.join(losses)}")
+    return {name: losses[name] for name in components}
+
+
 @runtime_checkable
 class Victim(Protocol):
     """A model made attackable.
@@ -149,22 +178,59 @@ class Victim(Protocol):
         reference: what is right: 'truth', the annotations, or 'prediction', what the model says
             about the clean image, so that images without annotations can be attacked.
         num_classes: how many classes the model knows, None if unknown.
+        defence: what happens to images before the model sees them, a
+            :class:`~sparse_dense_attacks.defences.Defence`, its name or config; None for nothing.
+            Attacks look through it, and what is judged is the model behind it.
+        channel_order: of the images, 'rgb' or 'bgr', which a defence has to know.
     """
     task: ClassVar[str]
     takes: ClassVar[tuple[str, ...]] = ()
     model: nn.Module
     reference: str
+    defence: Defence | Config | None = None
+    channel_order: str = 'rgb'
 
     @property
     def num_classes(self) -> int | None:
         return None
 
     def check(self) -> None:
-        """Refuse a ``model`` that is no module, and a ``reference`` that is no such word."""
+        """Build the defence; refuse a ``model`` that is no module, and words that are none."""
         if not isinstance(self.model, nn.Module):
             raise InputError(f'{type(self).__name__}: model = {shown(self.model)}, expected a '
                              'torch.nn.Module')
         check_choice(self, 'reference', ('truth', 'prediction'))
+        check_choice(self, 'channel_order', ('rgb', 'bgr'))
+        if self.defence is None:
+            return
+        check_config(self, 'defence')
+        defence = DEFENCES.build(self.defence)
+        if not isinstance(defence, Defence):
+            raise InputError(f'{type(self).__name__}: defence = {shown(defence)}, expected one of '
+                             f'{", ".join(DEFENCES)}')
+        if defence.space != 'input':
+            raise InputError(f"{type(self).__name__}: defence.space = 'original', but a victim sees "
+                             "network inputs: put Defend into the test pipeline, as a config's "
+                             "'defence' does")
+        object.__setattr__(self, 'defence', defence)
+
+    def shield(self, keys: Sequence) -> Shield | None:
+        """The defence in front of images of these keys; None for none."""
+        if self.defence is None:
+            return None
+        return Shield(self.defence, keys, self.channel_order)
+
+    @property
+    def draws(self) -> int:
+        """Over how many answers an attack takes the mean; 1 where they are the same each time."""
+        return 1 if self.defence is None else self.defence.draws
+
+    def defended(self, batch: dict) -> dict:
+        """What the stock model is shown in place of a batch of its test dataloader."""
+        if self.defence is None:
+            return batch
+        keys = [sample_key(sample) for sample in batch['data_samples']]
+        return defend_batch(self.defence, batch, keys, self.channel_order)
 
     def check_classes(self, classes) -> None:
         """Refuse names of classes that are none; nothing or an empty list leaves them unknown."""

@@ -38,14 +38,17 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..checks import check_flag, check_int, check_number
+from ..defences import Defence, Shield
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..ops.boxes import covered
+from ..registry import VICTIMS, Config
 from ..types import Boxes
 from .base import (
     Geometry,
     Scene,
     Victim,
     by_size,
+    chosen_losses,
     geometry_of,
     padded_boxes,
     sample_key,
@@ -72,6 +75,7 @@ class MMDetDetector(Victim):
         reference_thr: least score of a detection that is taken for right.
         use_masks: objects are where their masks are (True) or their boxes (False); see :meth:`DetectionScene.objects`.
         classes: names of the classes; by default those that came with the model's weights, if any.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
     """
     task: ClassVar[str] = 'detection'
     model: BaseDetector
@@ -81,6 +85,8 @@ class MMDetDetector(Victim):
     reference_thr: float = 0.3
     use_masks: bool = False
     classes: Sequence[str] | None = None
+    defence: Defence | Config | None = None
+    channel_order: str = 'bgr'
 
     def __post_init__(self):
         self.check()
@@ -115,7 +121,7 @@ class MMDetDetector(Victim):
         stock = self.reference == 'truth' and not self.boxes_follow_resize
         return DetectionScene(self.model, opened[0], opened[1], keys, opened[2], prepared,
                               _truth(prepared, device), self.loss_seed, self.use_masks, self.num_classes, classes,
-                              samples if stock else None)
+                              samples if stock else None, self.shield(keys))
 
     def _prepare(self, image: Tensor, sample):
         """A processed copy of the sample with ground truth in coordinates of the input, as the losses want it."""
@@ -164,7 +170,7 @@ class MMDetDetector(Victim):
     def _predicted(self, image: Tensor, sample):
         """The sample with the model's own detections in place of annotations."""
         blank = type(sample)(metainfo=_unscaled(sample))
-        data = dict(inputs=[image], data_samples=[blank])
+        data = self.defended(dict(inputs=[image], data_samples=[blank]))
         data = self.model.data_preprocessor(data, training=False)
         with torch.no_grad():
             said = self.model.predict(data['inputs'], data['data_samples'], rescale=False)
@@ -192,6 +198,7 @@ class DetectionScene(Scene):
         truth: what is right, :class:`Boxes` (B, G) in input coordinates, without crowd regions.
         loss_seed, use_masks: those of :class:`MMDetDetector`.
         loaded: the loader's samples, where their ground truth is in coordinates of the files.
+        shield: the defence before the model.
     """
     model: BaseDetector
     images: Tensor
@@ -205,6 +212,7 @@ class DetectionScene(Scene):
     num_classes: int | None = None
     classes: Sequence[str] | None = None
     loaded: Sequence | None = None
+    shield: Shield | None = None
 
     def on_files(self, files: Sequence[FileGeometry]) -> 'DetectionScene':
         """As :meth:`Scene.on_files`; ground truth that was annotated on the files is taken as it is.
@@ -262,19 +270,15 @@ class DetectionScene(Scene):
         """(B, 1, H, W) bool, where the instances of each image are, by masks or by boxes."""
         found = torch.zeros_like(self.region)
         h, w = found.shape[-2:]
-        rows, columns = (torch.arange(side, device=found.device) + 0.5 for side in (h, w))
-        for inside, instances in zip(found[:, 0], chosen, strict=True):
+        for inside, instances in zip(found, chosen, strict=True):
             if instances is None or not len(instances):
                 continue
             if self.use_masks and 'masks' in instances:
                 shape = instances.masks.to_tensor(torch.bool, found.device).any(0)[:h, :w]
-                inside[:shape.shape[0], :shape.shape[1]] = shape
+                inside[0, :shape.shape[0], :shape.shape[1]] = shape
                 continue
-            boxes = get_box_tensor(instances.bboxes).to(found.device)
-            low, up = boxes[:, :2, None], boxes[:, 2:, None]
-            wide = (low[:, 0] <= columns) & (columns < up[:, 0])
-            high = (low[:, 1] <= rows) & (rows < up[:, 1])
-            inside[:] = (high[:, :, None] & wide[:, None]).any(0)
+            boxes = get_box_tensor(instances.bboxes).to(found.device)[None]
+            inside[:] = covered(boxes, boxes.new_ones(boxes.shape[:2]).bool(), (h, w))
         return found
 
     @cached_property
@@ -312,13 +316,17 @@ class DetectionScene(Scene):
             return dataclasses.replace(boxes, scores=boxes.scores + 0 * x.flatten(1)[:, :1])
         return boxes
 
-    def losses(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Boxes | None]:
+    def losses(self, x: Tensor, rows: Tensor,
+               components: Sequence[str] | None = None) -> tuple[Tensor, Boxes | None]:
         """The detector's own training loss per image, (b,), and the boxes it predicts (without gradient, None if it has none).
 
         One image per call, because every mmdet loss is normalised over its batch; features are computed once for both.
 
+        Args:
+            components: names of the parts of the loss that are added up; all by default.
+
         Raises:
-            InputError: the model config has no ``train_cfg`` to assign targets with.
+            InputError: the model config has no ``train_cfg`` to assign targets with; a name of no part of the loss.
         """
         losses, found = [], []
         for row, candidate in zip(rows, x, strict=True):
@@ -328,7 +336,7 @@ class DetectionScene(Scene):
             with _shared_features(self.model):
                 with (frozen_training(self.model), untouched_rng(x.device, self.loss_seed),
                       _own_process()):
-                    losses.append(self._loss(inputs, samples))
+                    losses.append(self._loss(inputs, samples, components))
                 if decode is not None:
                     with torch.no_grad():
                         found += decode(self.model, self.model.extract_feat(inputs), samples)
@@ -344,7 +352,7 @@ class DetectionScene(Scene):
                           'differentiable boxes before non-maximum suppression; use '
                           "goal = dict(type='DetectorLoss')")
 
-    def _loss(self, inputs, samples) -> Tensor:
+    def _loss(self, inputs, samples, components: Sequence[str] | None) -> Tensor:
         samples = copy.deepcopy(samples)
         head = getattr(self.model, 'bbox_head', None)
         if isinstance(head, RTMDetHead) and not isinstance(head, RTMDetInsHead):
@@ -368,11 +376,15 @@ class DetectionScene(Scene):
             raise
         # Denoising queries (DINO) are noisy copies of the ground truth: a term about the training, not about what the model sees.
         terms = {name: value for name, value in losses.items() if 'dn_' not in name}
+        if components is not None:
+            # mmengine adds up what is called a loss; the rest, such as accuracies, is for the log
+            known = {name: value for name, value in terms.items() if 'loss' in name}
+            terms = chosen_losses(known, components, self.model)
         return self.model.parse_losses(terms)[0]
 
     def _network_input(self, x: Tensor, rows: Tensor) -> tuple[Tensor, list]:
         """Run the model's own preprocessing on candidates of one size, inside the graph."""
-        data = dict(inputs=x * 255, data_samples=None)
+        data = dict(inputs=self.seen(x, rows) * 255, data_samples=None)
         data = self.model.data_preprocessor(data, training=False)
         return data['inputs'], [self.samples[r] for r in rows]
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from mmpretrain.models.classifiers import BaseClassifier
 from torch import Tensor
 
+from ..defences import Defence
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, Config
 from .base import Victim, by_size, sample_key, stack_inputs
 from .torch_classifier import ClassificationScene
 
@@ -32,7 +33,7 @@ class MMPretrainScene(ClassificationScene):
     def _scores(self, x: Tensor, rows: Tensor) -> Tensor:
         """(n, K) for candidates of one size."""
         model: Any = self.model
-        data = dict(inputs=x * 255, data_samples=None)
+        data = dict(inputs=self.seen(x, rows) * 255, data_samples=None)
         inputs = model.data_preprocessor(data, training=False)['inputs']
         with _scores_for_predictions(model):
             return model.predict(inputs)
@@ -47,6 +48,7 @@ class MMPretrainClassifier(Victim):
         model: the classifier (not wrapped for distributed training).
         reference: what counts as the true class: 'truth' the samples' ``gt_label``, 'prediction' what the model says about the
             clean image, so that images without labels can be attacked.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
 
     Raises:
         InputError: the model does not predict one class by a soft-max.
@@ -54,6 +56,8 @@ class MMPretrainClassifier(Victim):
     task: ClassVar[str] = 'classification'
     model: BaseClassifier
     reference: str = 'truth'
+    defence: Defence | Config | None = None
+    channel_order: str = 'bgr'
 
     def __post_init__(self):
         self.check()
@@ -90,11 +94,12 @@ class MMPretrainClassifier(Victim):
         images = opened[0]
         keys = [sample_key(sample) for sample in samples]
         unknown = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        scene = MMPretrainScene(self.model, images, opened[1], keys, opened[2], unknown)
+        scene = MMPretrainScene(self.model, images, opened[1], keys, opened[2], unknown,
+                                shield=self.shield(keys))
         with torch.no_grad():
             if self.reference == 'prediction':
                 logits = scene.logits(images, torch.arange(len(images)))
-                return dataclasses.replace(scene, labels=logits.argmax(1))
+                return dataclasses.replace(scene, labels=logits.argmax(1), clean_logits=logits)
             labels = torch.cat([_label(sample) for sample in samples]).to(images.device)
             classes = self.num_classes
             if classes is None:

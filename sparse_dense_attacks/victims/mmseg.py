@@ -20,8 +20,9 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..checks import check_int
+from ..defences import Defence, Shield
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, Config
 from .base import Geometry, Scene, Victim, by_size, sample_key, stack_inputs
 from .torch_segmenter import check_labels
 
@@ -39,6 +40,7 @@ class MMSegSegmenter(Victim):
             without annotations can be attacked.
         ignore_index: label of pixels that count for nothing; by default that of the model's decode head.
         classes: names of the classes; by default those that came with the model's weights, if any.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
 
     Raises:
         InputError: a model without class logits per pixel (depth estimation, test-time augmentation).
@@ -48,6 +50,8 @@ class MMSegSegmenter(Victim):
     reference: str = 'truth'
     ignore_index: int | None = None
     classes: Sequence[str] | None = None
+    defence: Defence | Config | None = None
+    channel_order: str = 'bgr'
 
     def __post_init__(self):
         self.check()
@@ -93,11 +97,12 @@ class MMSegSegmenter(Victim):
         for inside, (h, w) in zip(valid, shapes, strict=True):
             inside[:h, :w] = True
         classes = self.classes or (getattr(self.model, 'dataset_meta', None) or {}).get('classes')
+        keys = [sample_key(sample) for sample in samples]
         scene = SegmentationScene(
-            self.model, images, opened[1], [sample_key(sample) for sample in samples], geometry,
+            self.model, images, opened[1], keys, geometry,
             labels, valid, shapes, [sample.metainfo for sample in samples],
             self._head.threshold if self.model.out_channels == 1 else None, self.num_classes,
-            classes)
+            classes, self.shield(keys))
         if self.reference == 'prediction':
             with torch.no_grad():
                 logits = scene.logits(images, torch.arange(len(images)))
@@ -138,6 +143,7 @@ class SegmentationScene(Scene):
         shapes: height and width of each original image.
         metas: meta data of each sample.
         threshold: of a single output channel that tells two classes apart; None where each class has a channel.
+        shield: the defence before the model.
     """
     model: BaseSegmentor
     images: Tensor
@@ -151,6 +157,7 @@ class SegmentationScene(Scene):
     threshold: float | None = None
     num_classes: int | None = None
     classes: Sequence[str] | None = None
+    shield: Shield | None = None
 
     def objects(self, classes: Sequence[int] | None = None) -> Tensor:
         """(B, 1, H, W) bool, pixels of the network input where :attr:`labels` says one of these classes.
@@ -195,7 +202,7 @@ class SegmentationScene(Scene):
         """The model's own preprocessing of candidates of one size, inside the graph."""
         # new samples: the model writes into them
         samples = [SegDataSample(metainfo=self.metas[row]) for row in rows.tolist()]
-        data = dict(inputs=x * 255, data_samples=samples)
+        data = dict(inputs=self.seen(x, rows) * 255, data_samples=samples)
         return self.model.data_preprocessor(data, training=False)
 
     def _predict(self, x: Tensor, rows: Tensor) -> list[Tensor]:

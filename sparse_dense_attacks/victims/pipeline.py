@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..ops.resize import Resampling, pillow_rows_first, resampling
 from .geometry import Geometry, own_draws
 
-__all__ = ['INSTEAD', 'FileGeometry', 'FilePipeline', 'Resized', 'Window']
+__all__ = ['DEFENDED_AS', 'INSTEAD', 'FileGeometry', 'FilePipeline', 'Resized', 'Window']
 
 Size = tuple[int, int]
 NOTHING: Mapping = MappingProxyType({})
@@ -242,8 +242,13 @@ class FilePipeline:
         if remote and remote.get('backend', 'local') not in ('local', 'disk'):
             raise InputError(f'threat.grid: images are loaded by the file backend '
                              f'{remote["backend"]!r}, expected files on disk; {INSTEAD}')
-        self.steps = steps[1:-1]
-        for step, name in zip(self.steps, names[1:-1], strict=True):
+        self.defence = steps[1].defence if names[1] == DEFEND else None
+        first = 1 if self.defence is None else 2
+        self.before, self.steps = steps[:first], steps[first:-1]
+        for step, name in zip(self.steps, names[first:-1], strict=True):
+            if name == DEFEND:
+                raise InputError('threat.grid: Defend is no longer at the files once they have '
+                                 'been resized: put it right after LoadImageFromFile, once')
             if name not in KNOWN:
                 raise InputError(f'threat.grid: the transform {name} of the test pipeline cannot '
                                  f'be reproduced differentiably; {INSTEAD}')
@@ -283,8 +288,10 @@ class FilePipeline:
         """
         results: Any = dict(self._read(said), img_path=path, seg_fields=[],
                             reduce_zero_label=False)
+        if self.defence is not None:
+            results[DEFENDED_AS] = said
         with own_draws():
-            for step in (self.loader, *self.steps, self.pack):
+            for step in (*self.before, *self.steps, self.pack):
                 results = step(results)
         return results['inputs']
 
@@ -323,6 +330,8 @@ class FilePipeline:
 # Recognising transforms: a class for each way in which they act
 
 LOADER = 'mmcv.LoadImageFromFile'
+DEFEND = 'sparse_dense_attacks.Defend'
+DEFENDED_AS = 'defended_as'  # whose draws a defence takes, where a file stands for another's
 PACKERS = ('mmdet.PackDetInputs', 'mmseg.PackSegInputs', 'mmpretrain.PackInputs')
 # Steps that leave the image alone; the last two are appended by the engine.
 IDLE = ('LoadAnnotations', 'LoadPanopticAnnotations', 'LoadEmptyAnnotations',

@@ -6,9 +6,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..defences import Defence, Shield
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, Config
 from .base import Geometry, Scene, Victim
+from .outputs import kind_of, logits_in, says_boxes
 
 __all__ = ['ClassificationScene', 'TorchClassifier']
 
@@ -18,9 +20,10 @@ class ClassificationScene(Scene):
     """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
-        model: module from (b, C, H, W) images in [0, 1] to (b, K) logits.
+        model: module from (b, C, H, W) images in [0, 1] to (b, K) logits, or a mapping with these under 'logits'.
         labels: (B,) int64, the classes to leave.
         targets: (B,) int64, the classes to reach, for targeted goals that name none.
+        shield: the defence before the model.
     """
     model: nn.Module
     images: Tensor
@@ -29,12 +32,14 @@ class ClassificationScene(Scene):
     geometry: Sequence[Geometry]
     labels: Tensor
     targets: Tensor | None = None
+    shield: Shield | None = None
+    clean_logits: Tensor | None = None
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        return self.model(x)
+        return logits_in(self.model(self.seen(x, rows)))
 
     def show(self, x: Tensor, rows: Tensor) -> Tensor:
-        return self.model(x)
+        return self.model(self.seen(x, rows))
 
 
 @VICTIMS.register_module()
@@ -43,14 +48,18 @@ class TorchClassifier(Victim):
     """A classifier with its normalisation inside, called as it is.
 
     Args:
-        model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits.
+        model: module from (B, C, H, W) float images in [0, 1] to (B, K) logits, as timm's, or to a mapping with these under
+            'logits', as those of transformers.
         reference: what counts as the true class: 'truth' the given labels, 'prediction' what the model says about the clean
             image, so that images without labels can be attacked.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
     """
     task: ClassVar[str] = 'classification'
     takes: ClassVar[tuple[str, ...]] = ('labels', 'region', 'keys', 'targets')
     model: nn.Module
     reference: str = 'truth'
+    defence: Defence | Config | None = None
+    channel_order: str = 'rgb'
 
     def __post_init__(self):
         self.check()
@@ -70,34 +79,38 @@ class TorchClassifier(Victim):
             InputError: wrong shape or type, values outside [0, 1], labels or targets that are no classes of the model.
         """
         images, region, keys = check_images(batch, region, keys)
-        with torch.no_grad():
-            if self.reference == 'prediction':
-                logits = checked_logits(self.model, images)
-                labels = logits.argmax(1)
-            elif labels is None:
-                raise InputError('no labels: give them with the images, or build the victim with '
-                                 "reference='prediction'")
-            elif len(images):
-                logits = checked_logits(self.model, images[:1])
+        if labels is None and self.reference != 'prediction':
+            raise InputError('no labels: give them with the images, or build the victim with '
+                             "reference='prediction'")
+        shield, logits = self.shield(keys), None
+        if len(images):
+            with torch.no_grad():
+                seen = images if shield is None else shield(images, torch.arange(len(images)))
+                logits = checked_logits(self.model, seen)
+        if self.reference == 'prediction':
+            labels = (torch.zeros(0, dtype=torch.int64, device=images.device) if logits is None
+                      else logits.argmax(1))
+        assert labels is not None
         for name, classes in (('labels', labels), ('targets', targets)):
             if classes is None:
                 continue
             if classes.shape != images.shape[:1] or classes.dtype != torch.int64:
                 raise InputError(f'{name}: expected one int64 class index per image '
                                  f'({len(images)}), found {classes.dtype} {tuple(classes.shape)}')
-            if len(images) and (classes.min() < 0 or classes.max() >= logits.shape[1]):
+            if logits is not None and (classes.min() < 0 or classes.max() >= logits.shape[1]):
                 raise InputError(f'{name} reach from {classes.min()} to {classes.max()}, but the '
                                  f'model has {logits.shape[1]} classes')
         return ClassificationScene(self.model, images, region, keys, Geometry.of_memory(images),
-                                   labels, targets)
+                                   labels, targets, shield, logits)
 
 
 def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
     """What a classifier says about a batch, (B, K), or a clear refusal."""
-    logits = model(images)
+    output = model(images)
+    logits = logits_in(output)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        raise InputError(f'the model gives {_kind(logits)} for {len(images)} images, expected '
-                         f'logits ({len(images)}, classes): {_advice(logits)}')
+        raise InputError(f'the model gives {kind_of(logits)} for {len(images)} images, expected '
+                         f'logits ({len(images)}, classes): {_advice(output)}')
     if logits.shape[1] < 2:
         raise InputError(f'the model gives one logit per image ({len(images)}, 1), expected those '
                          'of at least two classes: return torch.cat([0 * z, z], 1) from a module '
@@ -105,23 +118,15 @@ def checked_logits(model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def _kind(output: Any) -> str:
-    if isinstance(output, Tensor):
-        return f'a tensor {tuple(output.shape)}'
-    return type(output).__name__
-
-
 def _advice(output: Any) -> str:
     """What to do about a model that is no classifier."""
-    entries = output if isinstance(output, list | tuple) else [output]
-    if any(isinstance(entry, dict) and 'boxes' in entry for entry in entries):
-        return ('this is a detector, and of these mmdet models are supported: give one with a '
-                "batch of its test dataloader and goal='vanish', 'mislabel', 'fabricate' or "
-                "'detector_loss'")
-    maps = output.get('out') if isinstance(output, dict) else output
+    maps = logits_in(output)
+    if says_boxes(output):
+        return ('this is a detector: give TorchDetector(model, decode=...) of '
+                'sparse_dense_attacks.victims, labels (a dict of boxes and labels for each image) '
+                "and goal='vanish', 'mislabel' or 'fabricate'")
     if isinstance(maps, Tensor) and maps.ndim == 4:
-        return ('this looks like a segmenter: give TorchSegmenter(model) of '
-                'sparse_dense_attacks.victims, labels (B, height, width) and '
+        return ("this looks like a segmenter: give it labels (B, height, width) and "
                 "goal='untargeted_pixels' or 'targeted_pixels'")
     return 'wrap it in a module that returns these alone'
 

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..defences import Defence, Shield
 from ..errors import InputError
-from ..registry import VICTIMS
+from ..registry import VICTIMS, Config
 from .base import Geometry, Scene, Victim
+from .outputs import kind_of, logits_in
 from .torch_classifier import check_images
 
 __all__ = ['TorchSegmentationScene', 'TorchSegmenter']
@@ -20,9 +22,11 @@ class TorchSegmentationScene(Scene):
     """One batch opened for attack; see :class:`~sparse_dense_attacks.victims.base.Scene`.
 
     Attributes:
-        model: module from (b, C, H, W) images in [0, 1] to (b, K, h, w) logits, or a dict with these under 'out'.
+        model: module from (b, C, H, W) images in [0, 1] to (b, K, h, w) logits, or a mapping with these under 'out' or
+            'logits'.
         labels: (B, H', W') int64, 0 where nothing is valid.
         valid: (B, H', W') bool, False at pixels without a class.
+        shield: the defence before the model.
     """
     model: nn.Module
     images: Tensor
@@ -32,6 +36,7 @@ class TorchSegmentationScene(Scene):
     labels: Tensor
     valid: Tensor
     classes: Sequence[str] | None = None
+    shield: Shield | None = None
 
     @property
     def shapes(self) -> list:
@@ -39,10 +44,10 @@ class TorchSegmentationScene(Scene):
         return [tuple(self.labels.shape[1:])] * len(self.labels)
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        return _logits(self.model, x, self.labels.shape[1:])
+        return _logits(self.model, self.seen(x, rows), self.labels.shape[1:])
 
     def show(self, x: Tensor, rows: Tensor) -> Any:
-        return self.model(x)
+        return self.model(self.seen(x, rows))
 
 
 @VICTIMS.register_module()
@@ -51,17 +56,21 @@ class TorchSegmenter(Victim):
     """A segmenter with its normalisation inside, called as it is.
 
     Args:
-        model: module from (B, C, H, W) float images in [0, 1] to (B, K, h, w) logits, or to a dict with these under 'out', as
-            torchvision's segmenters return it. Logits of another size than the labels are resized bilinearly.
+        model: module from (B, C, H, W) float images in [0, 1] to (B, K, h, w) logits, or to a mapping with these under 'out', as
+            torchvision's segmenters return it, or 'logits', as those of transformers. Logits of another size than the
+            labels are resized bilinearly.
         reference: 'truth', or 'prediction' to take what the model says about the clean image for the truth, so that images
             without labels can be attacked.
         classes: names of the classes, if goals are to name them.
+        defence, channel_order: as for every :class:`~sparse_dense_attacks.victims.base.Victim`.
     """
     task: ClassVar[str] = 'segmentation'
     takes: ClassVar[tuple[str, ...]] = ('labels', 'region', 'keys')
     model: nn.Module
     reference: str = 'truth'
     classes: Sequence[str] | None = None
+    defence: Defence | Config | None = None
+    channel_order: str = 'rgb'
 
     def __post_init__(self):
         self.check()
@@ -82,13 +91,14 @@ class TorchSegmenter(Victim):
             InputError: wrong shape or type, values outside [0, 1], labels that are no classes of the model.
         """
         images, region, keys = check_images(batch, region, keys)
-        geometry = Geometry.of_memory(images)
+        geometry, shield = Geometry.of_memory(images), self.shield(keys)
         with torch.no_grad():
             if self.reference == 'prediction':
-                labels = _logits(self.model, images, images.shape[2:]).argmax(1)
+                seen = images if shield is None else shield(images, torch.arange(len(images)))
+                labels = _logits(self.model, seen, images.shape[2:]).argmax(1)
                 valid = torch.ones_like(labels, dtype=torch.bool)
                 return TorchSegmentationScene(self.model, images, region, keys, geometry, labels,
-                                              valid, self.classes)
+                                              valid, self.classes, shield)
             if labels is None:
                 raise InputError('no labels: give them with the images, or build the victim with '
                                  "reference='prediction'")
@@ -100,17 +110,13 @@ class TorchSegmenter(Victim):
                 check_labels(labels, logits.shape[1], ignore_index, 'labels')
         valid = labels != ignore_index
         return TorchSegmentationScene(self.model, images, region, keys, geometry,
-                                      labels.where(valid, 0), valid, self.classes)
+                                      labels.where(valid, 0), valid, self.classes, shield)
 
 
 def _logits(model: nn.Module, x: Tensor, size) -> Tensor:
-    logits = model(x)
-    logits = logits['out'] if isinstance(logits, dict) else logits
+    logits = logits_in(model(x))
     if not isinstance(logits, Tensor) or logits.ndim != 4:
-        found = type(logits).__name__
-        if isinstance(logits, Tensor):
-            found = f'logits of shape {tuple(logits.shape)}'
-        raise InputError(f'the model gives {found}, expected (B, K, height, width)')
+        raise InputError(f'the model gives {kind_of(logits)}, expected logits (B, K, height, width)')
     if logits.shape[2:] == size:
         return logits
     return F.interpolate(logits, size, mode='bilinear', align_corners=False)

@@ -160,7 +160,7 @@ def test_aslo_prunes_what_it_found():
 
 def test_pruning_respects_the_budget_of_forwards():
     result = ASLO(steps=20, threshold='none')(mixed(), max_forwards=23)
-    assert set(result.forwards.tolist()) == {23} and result.success.all()
+    assert set(result.queries.tolist()) == {23} and result.success.all()
 
 
 # Add-on
@@ -263,7 +263,7 @@ def test_attacks_that_go_on_are_not_pruned_where_the_victim_was_wrong():
 
 def test_add_on_respects_the_budget_of_forwards():
     result = ASLOAddOn(PGD0(k=20, steps=30, early_stop=False))(mixed(), max_forwards=10)
-    assert set(result.forwards.tolist()) == {10} and result.images.isfinite().all()
+    assert set(result.queries.tolist()) == {10} and result.images.isfinite().all()
 
 
 def test_base_may_be_a_cascade():

@@ -17,6 +17,7 @@ from sparse_dense_attacks.objectives.base import Objective
 from sparse_dense_attacks.ops import count_pixels
 from sparse_dense_attacks.types import Verdict
 from sparse_dense_attacks.victims import TorchClassifier
+from sparse_dense_attacks.victims.base import Scene
 from tests.helpers import (
     BUDGET_ATTACKS,
     DETERMINISTIC,
@@ -252,8 +253,9 @@ def test_costs_are_as_documented(attack, forwards, backwards, early_stop):
     result = replace(attack, early_stop=early_stop)(judge)
     assert not result.success.any()
     assert set(result.forwards.tolist()) == {forwards} and set(result.backwards.tolist()) == {backwards}
-    rechecks = 1 if isinstance(attack, RandomPixels) else 2  # its colours are on the 8-bit grid already
-    assert sum(passes) == result.forwards.sum() + rechecks * (result.l0_pixels > 0).sum()
+    # the clean images were looked at before, when they were opened
+    assert sum(passes) + len(judge.images) == result.queries.sum()
+    assert torch.equal(result.queries - result.forwards, (result.l0_pixels > 0).long())
 
 
 @pytest.mark.parametrize('attack', [SparsePGD, PGD0, RandomPixels])
@@ -276,7 +278,7 @@ def test_early_stop_ends_the_image_at_its_first_success(attack):
 
 
 @every_attack
-@pytest.mark.parametrize('budget', [1, 2, 4, 9])
+@pytest.mark.parametrize('budget', [3, 4, 9])
 @pytest.mark.parametrize('early_stop', [True, False])
 def test_budget_of_forwards_is_never_exceeded(spec, budget, early_stop):
     judge, shown = mixed(), torch.zeros(7, dtype=torch.long)
@@ -288,8 +290,15 @@ def test_budget_of_forwards_is_never_exceeded(spec, budget, early_stop):
             return super().__call__(x, rows)
 
     result = attack(Counting(judge.scene), max_forwards=budget)
-    assert (result.forwards <= budget).all() and (result.forwards.max() == budget) and not result.failed.any()
-    assert (shown - result.forwards <= 2).all(), 'besides the final re-check on the float and the 8-bit image'
+    assert (result.queries <= budget).all() and (result.forwards.max() == budget - 1) and not result.failed.any()
+    assert torch.equal(shown + 1, result.queries), 'the look at the clean image came before'
+
+
+@pytest.mark.parametrize('options, least', [({}, 3), (dict(eight_bit=False), 4), (dict(rechecks=3), 5)])
+def test_a_budget_that_leaves_nothing_to_attack_with_is_refused(options, least):
+    with pytest.raises(InputError, match=f'max_forwards = {least - 1}: expected at least {least} .int.: the look'):
+        RandomPixels(k=1, steps=4)(mixed(), max_forwards=least - 1, **options)
+    assert RandomPixels(k=1, steps=4)(mixed(), max_forwards=least, **options).forwards.max() == 2
 
 
 @budget_attack
@@ -300,11 +309,11 @@ def test_budget_cuts_an_attack_short_but_keeps_what_it_found(spec):
     assert late.any()
     for b in late.nonzero()[:, 0].tolist():
         one = objective(judge.scene.model, judge.images[b:b + 1], judge.scene.labels[b:b + 1], keys=[b])
-        result = make_attack(spec, steps=40)(one, max_forwards=int(unlimited.forwards[b]))
+        result = make_attack(spec, steps=40)(one, max_forwards=int(unlimited.queries[b]))
         assert result.success.all() and torch.equal(result.images[0], unlimited.images[b])
 
 
-class Sick(Objective):
+class Sick(Scene):
     """A scene in which image ``sick`` has a bad loss or gradient from its ``after``-th call on."""
 
     def __init__(self, scene, sick, kind, after):
@@ -407,7 +416,8 @@ def test_success_is_what_rounding_keeps(value, success_float, success):
     judge = objective(Linear(torch.ones(1, 1, 1), -100.2 / 255), torch.zeros(1, 1, 1, 1))
     for eight_bit in (True, False):
         result = Paint()(judge, eight_bit=eight_bit)
-        assert (result.success_float.item(), result.success.item()) == (success_float, success)
+        # an 8-bit attack gives back what it has rounded
+        assert (result.success_float.item(), result.success.item()) == (success if eight_bit else success_float, success)
         assert result.images.item() == pytest.approx((round(value) if eight_bit else value) / 255)
 
 
@@ -601,7 +611,7 @@ def test_cascade_gives_later_attacks_the_survivors_only():
 
 # Sparse-PGD step by step
 
-def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, alpha=0.25, beta=0.25, eps=1.0):
+def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, stagnation, alpha=0.25, beta=0.25, eps=1.0):
     """docs/attacks/sparse_pgd.md, "Steps", for one image: full sorts, no batch, nothing in place. Image and redraws."""
     x, rows = judge.images[row], torch.tensor([row])
     c, h, w = x.shape
@@ -640,7 +650,8 @@ def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, alpha=0.25, 
             return z, redraws
         if loss >= best_loss:
             best, best_loss = z, loss
-        counter = counter + 1 if torch.equal(mask, before) else 0
+        same = torch.equal(mask, before)
+        counter = counter + 1 if same else counter if stagnation == 'total' else 0
         if counter >= patience:
             u, counter, redraws = rng.normal(1)[0, 0], 0, redraws + 1
             g_u, g_p = torch.zeros_like(g_u), torch.zeros_like(g_p)
@@ -649,13 +660,15 @@ def slow_sparse_pgd(judge, row, k, steps, rng, projected, patience, alpha=0.25, 
 
 @pytest.mark.parametrize('gradient', ['projected', 'unprojected'])
 @pytest.mark.parametrize('gain, patience', [(0.3, 3), (1.0, 1), (1.0, 2)])
-def test_sparse_pgd_is_the_published_algorithm(gradient, gain, patience):
+@pytest.mark.parametrize('stagnation', ['total', 'row'])
+def test_sparse_pgd_is_the_published_algorithm(gradient, gain, patience, stagnation):
     judge = mixed(gain=gain)
-    result = SparsePGD(k=3, steps=15, gradient=gradient, patience=patience)(judge, eight_bit=False)
+    attack = SparsePGD(k=3, steps=15, gradient=gradient, patience=patience, stagnation=stagnation)
+    result = attack(judge, eight_bit=False)
     redraws = 0
     for b in range(7):
         rng = ImageRNG(0, judge.keys[b:b + 1], judge.region[b:b + 1])
-        expected, more = slow_sparse_pgd(judge, b, 3, 15, rng, gradient == 'projected', patience)
+        expected, more = slow_sparse_pgd(judge, b, 3, 15, rng, gradient == 'projected', patience, stagnation)
         redraws += more
         torch.testing.assert_close(result.images[b], expected.detach().clamp(0, 1), rtol=0, atol=1e-5)
     assert gain < 0.5 or redraws > 3, 'the case must exercise re-initialisation'
@@ -692,12 +705,13 @@ class Script(Objective):
 
 
 @pytest.mark.parametrize('patience', [1, 3])
-def test_mask_is_drawn_anew_per_image_after_patience_unchanged_masks(patience):
+@pytest.mark.parametrize('stagnation', ['total', 'row', 'batch'])
+def test_mask_is_drawn_anew_after_patience_unchanged_masks(patience, stagnation):
     """Image 0 has no gradient, so its mask stays; the others' masks wander."""
     wander = torch.Generator().manual_seed(0)
     script = Script(3, (1, 4, 4), lambda row, call: torch.randn(1, 4, 4, generator=wander) * (row > 0))
     rng = SpyRNG(script, script.calls)
-    SparsePGD(k=4, steps=20, patience=patience, alpha=0.01, beta=4.0).run(script, rng)
+    SparsePGD(k=4, steps=20, patience=patience, stagnation=stagnation, alpha=0.01, beta=4.0).run(script, rng)
     assert rng.drawn[0] == (0, None)
     redraws = [call for call, rows in rng.drawn[1:] if 0 in rows]
     # The mask of call 0 is unchanged in calls 1 .. patience, and drawn anew after the latter; then the same again.
@@ -706,7 +720,11 @@ def test_mask_is_drawn_anew_per_image_after_patience_unchanged_masks(patience):
     for b in range(3):
         still, expected = 0, []
         for call in range(1, 20):
-            still = still + 1 if torch.equal(masks[call][b], masks[call - 1][b]) else 0
+            same = torch.equal(masks[call][b], masks[call - 1][b])
+            # image 0 keeps its mask nearly always, so that counts of the batch are hardly ever reset
+            anyone = any(torch.equal(masks[call][i], masks[call - 1][i]) for i in range(3))
+            kept = dict(total=still, row=0, batch=still * anyone)[stagnation]
+            still = still + 1 if same else kept
             if still == patience:
                 expected.append(call + 1)
                 still = 0
@@ -719,6 +737,38 @@ def test_mask_that_cannot_change_is_drawn_anew_at_the_same_pace(patience):
     rng = SpyRNG(script, script.calls)
     SparsePGD(k=16, steps=20, patience=patience).run(script, rng)
     assert [call for call, _ in rng.drawn[1:]] == list(range(patience + 1, 21, patience + 1))
+
+
+@pytest.mark.parametrize('published', [(), ('stale gradient',)])
+def test_only_a_stale_gradient_moves_a_fresh_mask(published):
+    """The mask is everything and the slope always the same: all iterations move but those that draw the mask anew."""
+    script = Script(1, (1, 4, 4), lambda row, call: torch.ones(1, 4, 4))
+    SparsePGD(k=16, steps=9, patience=2, alpha=0.01, published=published).run(script, SpyRNG(script, script.calls))
+    stood = [call for call in range(1, 10) if torch.equal(script.candidates[call], script.candidates[call - 1])]
+    assert stood == ([] if published else [3, 6, 9])
+
+
+def test_masks_of_the_largest_sigmoids_have_ties_but_stay_in_the_region():
+    attack, u = SparsePGD(published=('sigmoid',)), torch.tensor([20.0, 30.0, 0.0, -200.0, -torch.inf])
+    assert attack._ranked(u).tolist() == [1.0, 1.0, 0.5, 0.0, -torch.inf] and SparsePGD()._ranked(u) is u
+    region = torch.zeros(7, 1, 5, 7, dtype=torch.bool)
+    region[..., :2] = True
+    judge = mixed(region=region)
+    result = replace(attack, k=9, steps=20, beta=50.)(judge)
+    assert not ((result.images != judge.images) & ~region).any() and result.l0_pixels.max() <= 9
+
+
+def test_the_last_gradient_costs_a_backward_and_changes_nothing():
+    plain, more = (SparsePGD(k=1, steps=6, published=published)(stubborn()) for published in ((), ['last gradient']))
+    assert torch.equal(plain.images, more.images) and torch.equal(plain.forwards, more.forwards)
+    assert torch.equal(plain.backwards + 1, more.backwards)
+
+
+def test_unknown_behaviour_of_the_published_code_is_refused():
+    with pytest.raises(InputError, match=r"published = \('speed',\), expected a list of some of 'stale gradient', 'sigmoid'"):
+        SparsePGD(published=('speed',))
+    with pytest.raises(InputError, match="stagnation = 'never'"):
+        SparsePGD(stagnation='never')
 
 
 def test_every_mask_lies_in_the_region():

@@ -1,10 +1,10 @@
 """The search over the budget of fixed-budget attacks."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from sparse_dense_attacks import PGD0, BudgetSearch, InputError, SigmaZero, SparseRS, StructuredSparsePGD, Verdict
+from sparse_dense_attacks import PGD0, BudgetSearch, InputError, SigmaZero, SparsePGD, SparseRS, StructuredSparsePGD, Verdict
 from sparse_dense_attacks.attacks import BudgetAttack
 from sparse_dense_attacks.evaluation import success_at
 from sparse_dense_attacks.objectives.base import Objective
@@ -90,6 +90,49 @@ def test_minimum_and_budget_questions_agree_with_a_minimum_attack():
     found = BudgetSearch(PGD0(k=2, steps=60, alpha=10))(objective(model, x), eight_bit=False)
     assert found.l0_pixels.tolist() == [6, 6, 6]
     assert SigmaZero(steps=300, unit='pixel')(objective(model, x), eight_bit=False).l0_pixels.tolist() == [6, 6, 6]
+
+
+# Warm: a descent from the first success
+
+@pytest.mark.parametrize('guess', [1, 20])
+def test_a_warm_search_walks_down_to_what_is_known(guess):
+    """Six pixels of a linear model: from below the budget grows first, and no budget is tried after the first success."""
+    model, x = Linear(torch.linspace(1, 2, 35).view(1, 5, 7), 0.), torch.zeros(3, 1, 5, 7)
+    gains = model.pixel_gains(x).sort(descending=True).values.cumsum(1)
+    model.bias -= gains[0, 5] - 0.5
+    attack = BudgetSearch(PGD0(k=guess, steps=30, alpha=10), warm=True)
+    found = attack(objective(model, x), eight_bit=False)
+    assert found.success.all() and found.l0_pixels.tolist() == [6, 6, 6]
+    assert found.forwards.max() <= 1 + 8 * 30
+
+
+def test_a_warm_search_tries_no_budget_below_a_success():
+    log = ([],)
+    result = BudgetSearch(Whiten(k=4, log=log, steps=20), searches=3, warm=True)(Threshold(NEEDED))
+    assert [list(tried) for tried in log[0]] == [list('abcd'), list('cd'), list('cd')]
+    assert result.success.all() and result.l0_pixels.tolist() == list(NEEDED), 'the descent found the rest'
+
+
+def test_a_warm_search_counts_groups():
+    judge = objective(Net(gain=0.25), pictures(6, 3, 6, 8, seed=1))
+    search = BudgetSearch(StructuredSparsePGD(k=2, kernel='row', steps=30), searches=6)
+    cold, warm = search(judge), replace(search, warm=True)(judge)
+    assert (warm.success >= cold.success).all() and warm.groups.sum() <= cold.groups.sum()
+    changed_rows = (warm.images != judge.images).any(1).any(2).sum(1)
+    assert torch.equal(changed_rows, warm.groups)
+
+
+def test_a_warm_search_keeps_what_it_found_when_its_forwards_are_spent():
+    judge = objective(Net(gain=0.4), pictures(12, 3, 5, 7, seed=3))
+    search = BudgetSearch(PGD0(k=8, steps=10, alpha=10), searches=3, warm=True)
+    once = PGD0(k=8, steps=10, alpha=10)(judge, max_forwards=13)
+    assert (search(judge, max_forwards=15).success >= once.success).all() and once.success.any()
+
+
+def test_what_restricts_more_than_the_count_is_not_searched_warm():
+    for base in (SparseRS(k=4, variant='patches'), SparsePGD(k=3, eps_inf=0.5)):
+        with pytest.raises(InputError, match='restricts more than how many'):
+            BudgetSearch(base, warm=True)
 
 
 def test_images_of_one_key_are_refused():

@@ -296,7 +296,7 @@ def test_costs_of_hopeless_images_are_as_documented():
 
 def test_budget_of_forwards_is_kept():
     result = GSE(**QUICK)(mixed(), max_forwards=9)
-    assert result.forwards.max() == 9 and result.images.isfinite().all() and not result.failed.any()
+    assert result.queries.max() == 9 and result.images.isfinite().all() and not result.failed.any()
 
 
 @pytest.mark.parametrize('options', [

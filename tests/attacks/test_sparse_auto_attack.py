@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from sparse_dense_attacks import InputError, SwapPGD
+from sparse_dense_attacks import BudgetSearch, InputError, SwapPGD
 from sparse_dense_attacks.attacks import Attack, ImageRNG, cascade
 from sparse_dense_attacks.attacks.descent import Descent
 from sparse_dense_attacks.attacks.sparse_auto_attack import SparseAutoAttack
@@ -76,7 +76,7 @@ PLUS = replace(ATTACK, version='plus')
 def test_members_of_plus():
     swap, unprojected, walk, again, search = PLUS.members
     assert swap == again == SwapPGD(k=2, steps=4) and unprojected == ATTACK.members[1]
-    assert walk == Descent(steps=4, budget=2, unit='pixel') and search == replace(ATTACK.members[2], steps=60 - 2 * 4 - 3)
+    assert walk == Descent(steps=4, budget=2, unit='pixel') and search == replace(ATTACK.members[2], steps=60 - 2 * 4 - 3 - 10)
 
 
 def test_plus_costs_as_many_forwards_and_says_who_broke_it():
@@ -85,7 +85,10 @@ def test_plus_costs_as_many_forwards_and_says_who_broke_it():
     assert torch.equal(stage >= 0, success) and 0 in stage and -1 in stage
     spent = meter.forwards[stage == -1] - 1  # less the look above
     assert spent.max() <= 2 * (4 + 2) + 60 + 2 and meter.backwards.max() <= 16
-    result = PLUS(batch())
+    judge = batch()
+    result = PLUS(judge)
+    assert result.forwards.max() <= ATTACK(judge).forwards.max() and result.backwards.max() <= 16 + 9
+    assert torch.equal(result.stage[~meter.clean.success], stage) and (result.stage[meter.clean.success] == -1).all()
     assert torch.equal(result.success[~meter.clean.success], success) and (result.l0_pixels <= 2).all()
 
 
@@ -125,6 +128,21 @@ def test_plus_warns_where_gradients_break_less_than_queries():
     with pytest.warns(RuntimeWarning, match='Sparse-RS broke 4 images, the attacks along gradients 0'):
         result = replace(PLUS, k=1, steps=1)(objective(Stairs(), black, torch.zeros(4, dtype=torch.int64)))
     assert result.success.all()
+
+
+def test_images_that_every_pixel_leaves_alone_are_named():
+    """A linear model: two images are out of reach, the third needs five pixels where two are allowed."""
+    judge = objective(Linear(torch.ones(1, 3, 3), -4.5), torch.zeros(3, 1, 3, 3))
+    judge.region[:2, :, 1:] = False
+    with pytest.warns(RuntimeWarning, match='2 of 3 images that survived do so with every pixel free'):
+        result = PLUS(judge)
+    assert not result.success.any() and result.stage.tolist() == [-1] * 3
+
+
+def test_attacks_without_members_have_no_stages():
+    search = BudgetSearch(replace(ATTACK, k=1), searches=2)
+    assert search.member_names == () and set(search(batch()).stage.tolist()) == {-1}
+    assert len(ATTACK.member_names) == len(ATTACK.members) and len(PLUS.member_names) == len(PLUS.members)
 
 
 def test_versions_are_two():

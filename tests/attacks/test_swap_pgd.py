@@ -30,6 +30,43 @@ def test_best_pixels_of_a_linear_model_are_found(k, shape, steps, start, early_s
         assert set(changed.nonzero()[:, 0].tolist()) == set(best.tolist())
 
 
+@pytest.mark.parametrize('kernel', [Row(), Patch(2, 2), Patch(2, 3, 2)], ids=str)
+def test_groups_keep_apart_as_long_as_there_is_room(kernel):
+    """Every candidate has k groups; none share a pixel while disjoint ones are left."""
+    meter = candidates(SwapPGD(k=2, kernel=kernel, steps=30, apart=True, early_stop=False), mixed(4, gain=1.))
+    size = kernel.expand(torch.ones(1, 1, *kernel.grid(5, 7), dtype=torch.bool), (5, 7)).shape[2:]
+    area = 7 if isinstance(kernel, Row) else kernel.height * kernel.width
+    touched = [(x != meter.images[rows]).any(1).flatten(1).sum(1) for x, rows in meter.seen[2:]]
+    assert tuple(size) == (5, 7) and max(int(one.max()) for one in touched) == 2 * area
+    groups = SwapPGD(k=50, kernel=Patch(2, 2), steps=4, apart=True)(mixed(2, gain=1.)).groups
+    assert (groups >= 6).all(), 'where there is no room apart, the budget is spent all the same'
+
+
+def test_between_exchanges_the_same_groups_go_on():
+    attack = SwapPGD(k=1, kernel=Patch(2, 2), steps=26, start=0.0, rest=4, early_stop=False)
+    meter = candidates(attack, mixed(3, gain=1.))
+    masks = torch.stack([(x != meter.images[rows]).any(1) for x, rows in meter.seen])
+    for first in range(2, 25, 5):  # after an exchange at step 1, 6, 11, ...
+        block = masks[first:first + 5]
+        assert all((part <= block.any(0)).all() for part in block)
+        assert (block.any(0).flatten(1).sum(1) <= 4).all(), 'one group for five looks'
+
+
+def test_resting_moves_magnitudes_along_the_gradient_of_the_candidate():
+    weight = torch.zeros(1, 4, 4)
+    weight[0, 1:3, 1:3] = 1
+    judge = objective(Linear(weight, -9.), torch.full((1, 1, 4, 4), 0.25))
+    attack = SwapPGD(k=1, kernel=Patch(2, 2, 1), steps=12, start=0.0, rest=3, alpha=0.1, early_stop=False)
+    result = attack(judge, eight_bit=False)
+    torch.testing.assert_close(result.images[0, 0, 1:3, 1:3], torch.ones(2, 2))
+
+
+@pytest.mark.parametrize('options', [dict(rest=-1), dict(rest=1.5), dict(apart=1)])
+def test_rest_and_apart_are_checked(options):
+    with pytest.raises(InputError, match=f'SwapPGD: {next(iter(options))} = '):
+        SwapPGD(**options)
+
+
 class Candidates(MeteredObjective):
     """Notes what the victim is shown."""
 
@@ -154,7 +191,7 @@ def test_cost_is_that_of_sparse_pgd_and_what_is_ascended_rises(early_stop):
 def test_a_spent_budget_is_no_improvement():
     judge = mixed(gain=1.)
     result = SwapPGD(k=3, steps=30)(judge, max_forwards=12)
-    assert (judge(result.images, torch.arange(7)).margin < judge.clean.margin).all() and result.forwards.tolist() == [12] * 7
+    assert (judge(result.images, torch.arange(7)).margin < judge.clean.margin).all() and result.forwards.tolist() == [11] * 7
 
 
 @pytest.mark.parametrize('options, message', [

@@ -16,7 +16,7 @@ from PIL import Image
 
 from sparse_dense_attacks import InputError
 from sparse_dense_attacks.cli import main
-from sparse_dense_attacks.cli.attack import _attack_and_goal, _parser, prepare
+from sparse_dense_attacks.cli.attack import _attack_and_goal, arguments, prepare
 from sparse_dense_attacks.cli.common import check_writable
 from sparse_dense_attacks.cli.configs import find_config, read_config
 from sparse_dense_attacks.cli.weights import weights_of_config
@@ -109,7 +109,7 @@ def test_every_config_of_ours_can_be_read_by_its_name():
 # The attack and the goal
 
 def chosen(*argv):
-    args = _parser().parse_args(list(argv))
+    args = arguments(list(argv))
     cfg = read_config(args.config)
     return _attack_and_goal(cfg, args)
 
@@ -261,3 +261,13 @@ def test_numbers_that_slow_processors_down_are_taken_for_zero(tmp_path):
     assert (small * 1).all()
     prepare([str(config), '--work-dir', str(tmp_path / 'run'), '--limit', '1'])
     assert not (small * 1).any()
+
+
+def test_channels_come_last_in_the_weights_that_are_loaded(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text("_base_ = 'sparse_dense_attacks::spgd_faster_rcnn.py'")
+    runner = prepare([str(config), '--work-dir', str(tmp_path / 'run'), '--limit', '1', '--channels-last'])
+    runner.load_or_resume()
+    weights = [module.weight for module in runner.model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert weights and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    assert not all(weight.is_contiguous() for weight in weights)

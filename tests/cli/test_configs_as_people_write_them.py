@@ -11,7 +11,7 @@ from PIL import Image
 
 from sparse_dense_attacks import ATTACKS, InputError, SparsePGD
 from sparse_dense_attacks.attacks import Attack
-from sparse_dense_attacks.cli.attack import _attack_and_goal, _parser
+from sparse_dense_attacks.cli.attack import _attack_and_goal, arguments
 from sparse_dense_attacks.cli.configs import read_config
 from sparse_dense_attacks.engine.photos import find_photos
 
@@ -42,7 +42,7 @@ def test_other_classes_are_refused(kind, message):
 
 
 def chosen(*argv):
-    args = _parser().parse_args(list(map(str, argv)))
+    args = arguments(list(map(str, argv)))
     return _attack_and_goal(read_config(args.config), args)
 
 

@@ -1,8 +1,10 @@
 """The command itself: its help, what it does in a broken environment, and that importing the package registers our hooks."""
 import ast
 import os
+import platform
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,16 @@ def test_every_file_of_a_command_is_listed():
 
 def test_version(capsys):
     assert cli.main(['--version']) == 0
-    assert capsys.readouterr().out == f'sda {sparse_dense_attacks.__version__}\n'
+    first, python_line, *others = capsys.readouterr().out.splitlines()
+    assert first == f'sda {sparse_dense_attacks.__version__}'
+    assert python_line.startswith(f'Python {platform.python_version()}, ') and python_line.endswith(' cores')
+    assert f'torch {metadata.version("torch")}' in others and 'CUDA' in others[-1]
+
+
+def test_version_says_why_it_knows_no_more(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    assert cli.main(['--version']) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith('ModuleNotFoundError: import of torch')
 
 
 def test_the_version_is_that_of_the_distribution():
@@ -54,13 +65,14 @@ def test_the_version_is_that_of_the_distribution():
 
 
 @pytest.mark.parametrize(('name', 'hint'), [('atack', "did you mean 'attack'?"),
-                                            ('zzz', 'valid: attack, doctor, fit, report, train, transfer, verify')])
+                                            ('zzz', 'valid: attack, defend, doctor, fit, report, sweep, train, transfer, '
+                                                     'verify')])
 def test_an_unknown_command_is_one_line(name, hint, capsys):
     assert cli.main([name]) == 2
     assert capsys.readouterr().err == f"error: sda has no command '{name}': {hint}\n"
 
 
-@pytest.mark.parametrize('argv', [['--help'], ['--version'], ['attack', '--help'], ['train', '--help'], ['transfer', '--help'],
+@pytest.mark.parametrize('argv', [['--help'], ['attack', '--help'], ['train', '--help'], ['transfer', '--help'],
                                   ['doctor', '--help']])
 def test_help_imports_nothing_that_takes_seconds(argv):
     code = ('import atexit, sys\n'

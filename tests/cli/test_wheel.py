@@ -60,7 +60,7 @@ def test_contents(wheel):
     """Every file of the package and of configs/ once, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if '.dist-info/' not in name]
-    package = {path.relative_to(ROOT).as_posix() for kind in ('py', 'pth')
+    package = {path.relative_to(ROOT).as_posix() for kind in ('py', 'pth', 'html', 'css', 'js')
                for path in (ROOT / 'sparse_dense_attacks').rglob(f'*.{kind}') if '.mim' not in path.parts}
     configs = {f'sparse_dense_attacks/.mim/{path.relative_to(ROOT)}' for path in (ROOT / 'configs').rglob('*.py')}
     pins = {f'sparse_dense_attacks/.mim/{name}' for name in ('constraints.txt', 'constraints-upstream.txt')}
@@ -73,6 +73,8 @@ def test_the_demo_in_an_empty_folder(installed, tmp_path):
     run_info = json.loads((tmp_path / 'work_dirs/spgd_faster_rcnn/run.json').read_text())
     assert Path(run_info['checkpoint']).is_relative_to(installed)
     assert len((tmp_path / 'work_dirs/spgd_faster_rcnn/records.jsonl').read_text().splitlines()) == 4
+    run(installed, tmp_path, 'report', 'work_dirs/spgd_faster_rcnn')
+    assert 'Threat model' in (tmp_path / 'work_dirs/report/report.html').read_text()
 
 
 def test_a_config_of_the_zoo_on_photos(installed, tmp_path):

@@ -21,13 +21,14 @@ from sparse_dense_attacks.cli import attack as cli_attack  # noqa: E402
 from sparse_dense_attacks.cli.attack import attack_from_command_line, prepare  # noqa: E402
 from sparse_dense_attacks.cli.common import main  # noqa: E402
 from sparse_dense_attacks.cli.weights import find_weights  # noqa: E402
-from sparse_dense_attacks.engine import Record, ResultStore  # noqa: E402
+from sparse_dense_attacks.engine import Record, ResultStore, loops  # noqa: E402
 from sparse_dense_attacks.engine.attacker import Attacker
 from sparse_dense_attacks.engine.data import loads_annotations_first  # noqa: E402
 from sparse_dense_attacks.engine.hooks.attack_visualization_hook import show_perturbation  # noqa: E402
 from sparse_dense_attacks.engine.loops import summarize  # noqa: E402
 from sparse_dense_attacks.engine.pictures import from_picture, to_picture  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
+from sparse_dense_attacks.results.views import Views  # noqa: E402
 from tests import forks  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
@@ -103,6 +104,22 @@ def clean_scene(index: int) -> np.ndarray:
     name = next(image['file_name'] for image in annotations['images'] if image['id'] == index)
     with Image.open(ROOT / 'data/demo_scenes/val' / name) as image:
         return np.array(image.convert('RGB'))
+
+
+def test_a_run_keeps_its_clean_images_and_what_was_found(finished):
+    work_dir, _ = finished
+    views = Views(work_dir)
+    assert set(views.answers()) == {'0', '1', '2'} and 'ball' in views.classes()
+    for record in records(work_dir):
+        undo = views.undo(record['key'])
+        with Image.open(work_dir / record['file']) as image:
+            adversarial = np.array(image)
+        with Image.open(ROOT / f'data/demo_scenes/val/{int(record["key"]):06d}.png') as image:
+            clean = np.array(image)
+        assert (undo[..., 3] > 0).sum() == record['l0_pixels']
+        assert np.array_equal(np.where(undo[..., 3:] > 0, undo[..., :3], adversarial), clean)
+        said = views.answers()[record['key']]
+        assert said['clean']['boxes'] and len(said['clean']['boxes']) == len(said['clean']['scores'])
 
 
 def test_resume_of_a_finished_run_attacks_nothing_and_gives_the_same_metrics(finished, tmp_path, monkeypatch):
@@ -420,3 +437,22 @@ def test_runs_set_aside_within_a_second_do_not_collide(tmp_path):
     for _ in range(4):
         ResultStore(tmp_path).start(dict(identity={}))
     assert len(list((tmp_path / 'previous').iterdir())) == 3
+
+
+def test_the_summary_counts_what_each_member_of_a_cascade_broke():
+    def record(key, success, right=True, **measures):
+        return Record(key, success, success, right, file=f'images/{key}.png', queries=4, measures=measures)
+
+    found = summarize([record('a', True, broken_by='SparseRS'), record('b', True, broken_by='SwapPGD'), record('c', False),
+                       record('d', True, broken_by='SwapPGD'), record('e', True, False)])
+    assert found['attack/broken_by'] == dict(SwapPGD=2, SparseRS=1) and found['attack/queries'] == 4
+    assert 'attack/broken_by' not in summarize([record('c', False)])
+    assert loops._show(found['attack/broken_by']) == 'SwapPGD 2, SparseRS 1'
+
+
+def test_records_of_a_cascade_name_who_broke_the_image(tmp_path):
+    options = ['attack.type=SparseAutoAttack', 'attack.queries=3', 'attack.steps=2', 'attack.k=0.2']
+    result = attack_from_command_line(arguments(tmp_path / 'run', options=options))
+    names = [record['measures'].get('broken_by') for record in records(tmp_path / 'run')]
+    assert sum(result['attack/broken_by'].values()) == sum(name is not None for name in names) > 0
+    assert set(result['attack/broken_by']) <= {'SparsePGD projected', 'SparsePGD unprojected', 'SparseRS'}

@@ -115,6 +115,8 @@ def test_without_a_resize_both_grids_are_one(tmp_path):
             'test_dataloader.num_workers=0', 'pictures=0', limit=2)
     plain, files = records(tmp_path / 'input'), records(tmp_path / 'original')
     assert [one.pop('measures') for one in files] == [dict(geometry_disagrees=False)] * 2
+    asked = [one.pop('queries') + 2 for one in plain]  # files once more by the pipeline itself: success and share
+    assert [one.pop('queries') for one in files] == asked
     assert files == [{name: value for name, value in one.items() if name != 'measures'} for one in plain]
 
 

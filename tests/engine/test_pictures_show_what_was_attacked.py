@@ -238,3 +238,9 @@ def test_a_fresh_process_needs_no_visualizer(tmp_path, base):
                          '--device', 'cpu', '--cfg-options', 'visualizer=None'], tmp_path / 'printed.txt')
     assert 'no picture' not in printed
     assert len(list((tmp_path / 'run/pictures').rglob('*.png'))) == 1
+
+
+def test_a_visualizer_inherited_from_another_library_draws(tmp_path):
+    inherited = "visualizer = dict(type='DetLocalVisualizer', _scope_='mmdet', name='visualizer')"
+    run(config(tmp_path, 'spgd_yolox', inherited), tmp_path / 'run')
+    assert len(list((tmp_path / 'run/pictures').rglob('*.png'))) == 2

@@ -139,6 +139,27 @@ def test_cover_is_the_smallest_or_little_more(kernel, exact, seed):
         assert count == best if exact else best <= count <= best + 1
 
 
+def greedy_cover(kernel, changed, usable):
+    """One group after the other, the one with most pixels left first, from the definition."""
+    left = set(map(tuple, changed.nonzero().tolist()))
+    groups = [pixels_of(kernel, *place, changed.shape) for place in usable.nonzero().tolist()]
+    lonely = left - set().union(*groups)
+    left -= lonely
+    number = len(lonely)
+    while left:
+        left -= max(groups, key=lambda group: len(group & left))
+        number += 1
+    return number
+
+
+@pytest.mark.parametrize('kernel', [Patch(3, 2), Patch(4, 3, 2), Patch(3, 5, 4), Shape('L', 7), Shape('heart', 5, 2)], ids=str)
+def test_cover_of_overlapping_groups_takes_the_largest_first(kernel):
+    changed = random(4, 13, 16) < torch.tensor([0.05, 0.3, 0.7, 0.])[:, None, None]
+    usable = random(4, 1, *kernel.grid(13, 16), seed=1) < 0.8
+    expected = [greedy_cover(kernel, *pair) for pair in zip(changed, usable[:, 0], strict=True)]
+    assert kernel.cover(changed, usable).tolist() == expected
+
+
 def test_cover_of_overlapping_windows_is_less_than_their_number():
     v = torch.zeros(1, 1, 4, 4)
     v[0, 0, 0, :3] = 1  # 3 x 3 windows at columns 0, 1, 2: the middle one is redundant

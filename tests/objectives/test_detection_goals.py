@@ -172,6 +172,17 @@ def test_detector_loss_success_is_that_of_vanish_and_ends_the_margin():
     torch.testing.assert_close(verdict.loss, torch.tensor([3.]))
 
 
+def test_parts_of_the_detector_loss_are_asked_for_by_name():
+    fake = scene([[(A, 0, 1)]], [[(A, 0, .8)]])
+    x = fake.images + 3 / 9
+    whole, part = (DetectorLoss(components=names).objective(fake) for names in (None, ['loss_cls']))
+    assert torch.equal(whole(x, ROW).loss, part(x, ROW).loss)
+    with pytest.raises(InputError, match='there is loss_cls only'):
+        DetectorLoss(components=['loss_clz']).objective(fake)
+    with pytest.raises(InputError, match='name one twice, expected each once'):
+        DetectorLoss(components=['loss_cls', 'loss_cls'])
+
+
 def test_detector_without_boxes_has_undefined_success():
     judge = DetectorLoss().objective(scene([[(A, 0, 1)]], [[]], boxes_known=False))
     assert not judge.defined.any() and judge.eligible.all() and not judge.clean.success
@@ -376,7 +387,7 @@ def test_every_attack_pursues_every_goal(spec, goal):
     """Bright pixels hide the object and show other things; the last image has no object."""
     truth, found = [[(A, 0, 1)], []], [[(A, 0, .4), (A, 1, .25), (OUT, 1, .2), (AWAY, 1, .2), (FAR, 1, .2)], [(OUT, 1, .1)]]
     fake = Detections(pictures(2, 1, 4, 4) * 0.5, truth, found, weight=torch.tensor([-2., 2., 2., 2., 2.]))
-    fake.losses = lambda x, rows: ((x - fake.images[rows]).flatten(1).sum(1), fake.candidates(x, rows))
+    fake.losses = lambda x, rows, components: ((x - fake.images[rows]).flatten(1).sum(1), fake.candidates(x, rows))
     result = make_attack(spec, steps=20)(goal.objective(fake))
     fabricates = isinstance(goal, Fabricate)
     assert result.clean_correct.tolist() == [True, fabricates] and result.defined.tolist() == [True, fabricates]

@@ -223,3 +223,14 @@ def test_bad_batches_are_refused_with_one_line(batch, message):
 def test_open_fills_in_region_and_keys():
     scene = opened()
     assert scene.region.shape == (2, 1, 4, 5) and scene.region.all() and scene.keys == [0, 1]
+
+
+def test_images_off_the_8_bit_grid_cost_a_second_look_and_others_none():
+    """Class 1 from 127.3 of 255 on: 127.499 is beyond it, what a file keeps of it, 127, is not."""
+    images = torch.tensor([127.499, 100., 127.499, 200.]).view(4, 1, 1, 1) / 255
+    judge, shown = objective(Linear(torch.ones(1, 1, 1), -127.3 / 255), images, torch.tensor([0, 0, 1, 1])), []
+    judge.scene.model.register_forward_hook(lambda module, args, out: shown.append(len(args[0])))
+    meter = MeteredObjective(EightBit(judge))
+    assert meter.clean.success.tolist() == [False, False, True, False] and meter.forwards.tolist() == [2, 1, 2, 1]
+    assert shown == [2] and torch.equal(meter.clean.loss[[1, 3]], judge.clean.loss[[1, 3]])
+    assert meter.eligible.tolist() == [False, True, False, True]

@@ -322,7 +322,7 @@ def test_bad_batches(change, message):
 
 
 def test_a_classifier_is_no_segmenter():
-    with pytest.raises(InputError, match=r'logits of shape \(1, 3\), expected \(B, K, height, width\)'):
+    with pytest.raises(InputError, match=r'a tensor \(1, 3\), expected logits \(B, K, height, width\)'):
         TorchSegmenter(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), reference='prediction').open(pictures(1, 3, 2, 2))
 
 

@@ -143,11 +143,11 @@ def test_a_broken_run_json_is_one_line(whole, content):
         assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('other', [{}, {'format': 1}, {'format': 99}, {'format': 'x'}])
+@pytest.mark.parametrize('other', [{}, {'format': 1}, {'format': 2}, {'format': 99}, {'format': 'x'}])
 def test_a_run_of_another_version_is_refused(whole, other):
     (whole / 'run.json').write_text(json.dumps(RUN | other))
     for read in (resumed, Run.load):
-        with pytest.raises(InputError, match='this version reads 2'):
+        with pytest.raises(InputError, match='this version reads 3'):
             read(whole)
 
 

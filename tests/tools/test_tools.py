@@ -59,7 +59,7 @@ def test_report_of_a_finished_run(finished, tmp_path, capsys):
     report.run([str(finished), '--out', str(tmp_path / 'out')])
     table = (tmp_path / 'out/report.md').read_text().splitlines()
     assert table[-1] == ('| run | SigmaZero | Vanish | 3 | 0.667 | 22.5 | mAP 0.500 -> 0.250 '
-                         '| 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
+                         '| [0.000, 1.000] | A | finished | - | 0.00 | 0.00 | 0.33 | 0.33 | 0.67 | 0.67 | 0.67 | 0.67 |')
     assert (tmp_path / 'out/curves.png').stat().st_size > 1000 and 'report.md' in capsys.readouterr().out
 
 
@@ -112,37 +112,60 @@ def columns(success, l0):
 def test_benchmark_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
     benchmark, measured = tool('strength'), []
 
-    def measure(one):
+    def measure(one, seed):
         measured.append(one)
         return columns([True, True, False], [3, 9, 2])
 
-    args = argparse.Namespace(only=None, out=tmp_path, command='cifar10')
+    args = argparse.Namespace(only=None, out=tmp_path, command='cifar10', seeds=[0])
     attacks = {'first': PGD0(k=3), 'second': PGD0(k=4)}
-    benchmark.compare(attacks, measure, args, dict(seed=0), 'title')
-    benchmark.compare(attacks | {'second': PGD0(k=5)}, measure, args, dict(seed=0), 'title')
+    benchmark.compare(attacks, measure, args, dict(limit=0), 'model', 'title')
+    benchmark.compare(attacks | {'second': PGD0(k=5)}, measure, args, dict(limit=0), 'model', 'title')
     assert measured == [PGD0(k=3), PGD0(k=4), PGD0(k=5)], 'only what changed is measured again'
-    benchmark.compare(attacks, measure, args, dict(seed=1), 'title')
+    benchmark.compare(attacks, measure, args, dict(limit=1), 'model', 'title')
     assert len(measured) == 5 and set(json.loads((tmp_path / 'cifar10.json').read_text())) == {'first', 'second'}
     assert (tmp_path / 'cifar10.png').stat().st_size > 1000
+    args.seeds = [0, 4]
+    benchmark.compare({'first': PGD0(k=3)}, measure, args, dict(limit=1), 'model', 'title')
+    assert len(measured) == 6, 'one more seed'
     with pytest.raises(InputError, match='no attack is called third: first, second'):
-        benchmark.compare(attacks, measure, argparse.Namespace(only=['third'], out=tmp_path, command='cifar10'), {}, '')
+        args.only = ['third']
+        benchmark.compare(attacks, measure, args, {}, '', '')
 
 
 def test_failures_count_as_infinitely_many_in_the_median_and_not_in_the_mean(capsys):
-    rows = {'half': columns([True, False, False], [3, 0, 0]), 'most': columns([True, True, False], [4, 6, 0])}
-    tool('strength').show(rows, '')
+    rows = {'half': [columns([True, False, False], [3, 0, 0])], 'most': [columns([True, True, False], [4, 6, 0])]}
+    tool('strength').show(rows, {}, '')
     half, most = (line.split('│')[1:-1] for line in capsys.readouterr().out.splitlines() if 'half' in line or 'most' in line)
     assert [cell.strip() for cell in half[1:5]] == ['0.333', '0.333', 'inf', '3']
     assert [cell.strip() for cell in most[1:5]] == ['0.667', '0.667', '6', '5']
 
 
+def test_the_envelope_is_the_best_of_all_runs():
+    strength, envelope = tool('strength'), {}
+    runs = [columns([True, False, True], [7, 1, 5]), columns([True, False, True, True], [4, 2, 8, 9])]
+    for run in runs:
+        envelope = strength.lowered(envelope, run)
+    assert envelope['l0_pixels'] == envelope['l0_elements'] == [4, None, 5, 9]
+    assert [strength.gap(run, envelope, 'l0_pixels') for run in runs] == [1.5, 1.0]
+
+
+def test_intervals_are_over_seeds(capsys):
+    """Student's half width of 2 and 4: 12.7 times their standard error, 1."""
+    runs = [columns([True], [2]), columns([True], [4])]
+    tool('strength').show({'twice': runs}, dict(l0_elements=[2], l0_pixels=[1]), '')
+    line = next(line for line in capsys.readouterr().out.splitlines() if 'twice' in line)
+    cells = [cell.strip() for cell in line.split('│')[1:-1]]
+    assert cells[3:9] == ['3 ±13', '3 ±13', '1 ±13', '3 ±13', '3 ±13', '2 ±13']
+
+
 def test_the_bare_loop_does_the_passes_of_the_attack():
     """Every image is counted that goes forward without a graph, forward with one, and back; the time lost on repetitions too."""
     watched = tool('stopwatch').Watched(Linear(torch.ones(1, 4, 4), -99.))
-    result = attack(watched, torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), PGD0(k=2, steps=9))
+    result = attack(watched, torch.zeros(3, 1, 4, 4), torch.zeros(3, dtype=torch.long), PGD0(k=2, steps=9),
+                    goal='untargeted')
     shown = watched.images
-    asked = 1 + 2 + 2 * 3  # to count the classes, to see whether the model is random, and to judge
-    assert shown['forward'] + shown['look'] == result.forwards.sum() + asked
+    asked = 2  # whether the model is random
+    assert shown['forward'] + shown['look'] == result.queries.sum() + asked
     assert shown['backward'] == result.backwards.sum() == 27 and 0 < watched.sampled['backward'] < 27
     assert watched.lost > 0 and watched.bare() > 0
 
@@ -248,9 +271,9 @@ def test_benchmark_on_real_weights(tmp_path, capsys):
     benchmark = tool('benchmark')
     assert benchmark.main(benchmark.run, ['cifar10', *options, '--out', str(tmp_path)]) == 0
     rows = json.loads((tmp_path / 'cifar10.json').read_text())
-    assert set(rows) == {'SigmaZero', 'SigmaZero pixel', 'PGD0 k=10'} and rows['SigmaZero']['forwards'] == [21] * 4
+    assert set(rows) == {'SigmaZero', 'SigmaZero pixel', 'PGD0 k=10'} and rows['SigmaZero']['runs']['0']['forwards'] == [21] * 4
     assert '│ SigmaZero' in capsys.readouterr().out
-    assert max(rows['PGD0 k=10']['l0_pixels']) <= 10 and rows['SigmaZero']['over_bare'] > 0
+    assert max(rows['PGD0 k=10']['runs']['0']['l0_pixels']) <= 10 and rows['SigmaZero']['runs']['0']['over_bare'] > 0
 
 
 @pytest.mark.real

@@ -423,6 +423,39 @@ def test_missing_train_cfg(family):
         Vanish().objective(scene)
 
 
+@pytest.mark.parametrize('family', ['retinanet', 'faster_rcnn'])
+def test_components_of_the_training_loss_add_up(family):
+    victim = MMDetDetector(build(FAMILIES[family]))
+    names = dict(retinanet=['loss_cls', 'loss_bbox'],
+                 faster_rcnn=['loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox'])[family]
+    with victim.session():
+        scene = victim.open(make_batch())
+
+        def loss(components):
+            x = scene.images.clone().requires_grad_()
+            return DetectorLoss(components=components).objective(scene)(x, BOTH).loss
+
+        parts = [loss([name]) for name in names]
+        torch.testing.assert_close(torch.stack(parts).sum(0), loss(None))
+        torch.testing.assert_close(parts[0] + parts[-1], loss([names[0], names[-1]]))
+        assert all((part > 0).any() for part in parts)
+        with pytest.raises(InputError, match=r"DetectorLoss: components: \w+ has no loss 'loss_clz': did you mean "
+                                             rf"'loss_cls'\? it has {', '.join(names)}$"):
+            DetectorLoss(components=['loss_clz']).objective(scene)
+        with pytest.raises(InputError, match="has no loss 'acc'"):  # an accuracy is none
+            DetectorLoss(components=['acc']).objective(scene)
+
+
+def test_a_wrong_component_is_refused_before_an_attack_begins():
+    victim = MMDetDetector(build(FAMILIES['retinanet']))
+    looks = []
+    handle = victim.model.backbone.register_forward_hook(lambda *_: looks.append(1))
+    with victim.session(), pytest.raises(InputError, match="has no loss 'loss_obj'"):
+        DetectorLoss(components=['loss_obj']).objective(victim.open(make_batch()))
+    handle.remove()
+    assert len(looks) == 1
+
+
 @pytest.mark.parametrize('pixels', [lambda x: (x.float() - 120) / 60, lambda x: x.float() / 255, lambda x: x.float() + 1])
 def test_normalised_inputs(retinanet, pixels):
     batch = make_batch()

@@ -1,4 +1,8 @@
-"""The plain PyTorch models and the images of $SDA_ASSETS, for the measurements in this folder."""
+"""The plain PyTorch models and the images of $SDA_ASSETS, for the measurements in this folder.
+
+    python tools/analysis_tools/assets.py work_dirs/cifar10    # the images of CIFAR-10 as files
+"""
+import argparse
 import csv
 import importlib.util
 import os
@@ -15,17 +19,33 @@ from sparse_dense_attacks import InputError
 
 
 def load_model(name: str) -> nn.Module:
-    """'resnet20', 'resnet32', 'squeezenet' or 'deeplabv3', frozen as it is under attack."""
+    """'resnet20', 'resnet32', 'cnn_a_adv', 'squeezenet' or 'deeplabv3', frozen as it is under attack."""
     root = assets_root()
     spec = importlib.util.spec_from_file_location('asset_models', root / 'models.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    builders = dict(squeezenet=module.squeezenet, deeplabv3=module.voc_segmenter)
+    builders = dict(squeezenet=module.squeezenet, deeplabv3=module.voc_segmenter,
+                    cnn_a_adv=module.cnn_a_adv)
     if name in builders:
         model = builders[name]()
     else:
         model = module.cifar_resnet(int(name.removeprefix('resnet')))
     return model.requires_grad_(False)
+
+
+def resnet20() -> nn.Module:
+    """ResNet-20 for images of CIFAR-10."""
+    return load_model('resnet20')
+
+
+def resnet32() -> nn.Module:
+    """ResNet-32 for images of CIFAR-10."""
+    return load_model('resnet32')
+
+
+def cnn_a_adv() -> nn.Module:
+    """A small CNN for images of CIFAR-10, adversarially trained."""
+    return load_model('cnn_a_adv')
 
 
 class _Resized(nn.Module):
@@ -58,6 +78,14 @@ def load_cifar() -> tuple[Tensor, Tensor]:
     """Images (150, 3, 32, 32) in [0, 1] and labels (150,)."""
     data = np.load(assets_root() / 'cifar10/test_150.npz')
     return torch.from_numpy(data['x']).permute(0, 3, 1, 2) / 255, torch.from_numpy(data['y']).long()
+
+
+def write_cifar(folder: Path) -> None:
+    """The images of load_cifar() as PNG files, ``000.png`` and so on."""
+    data = np.load(assets_root() / 'cifar10/test_150.npz')
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, pixels in enumerate(data['x']):
+        Image.fromarray(pixels).save(folder / f'{i:03}.png')
 
 
 def load_nips17(count: int) -> tuple[Tensor, Tensor]:
@@ -96,3 +124,9 @@ def assets_root() -> Path:
         raise InputError(f'{root}/models.py not found: set SDA_ASSETS to the folder with the '
                          'weights and images')
     return root
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description='Write the images of CIFAR-10 as PNG files.')
+    parser.add_argument('folder', type=Path)
+    write_cifar(parser.parse_args().folder)

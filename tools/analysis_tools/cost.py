@@ -31,8 +31,10 @@ def add_commands(commands) -> None:
 
     command = commands.add_parser('overhead', help='time per iteration over forward and backward')
     command.add_argument('config', nargs='?',
-                         help='its attack on its model; by default every core on a ResNet-20')
-    command.add_argument('--batch-size', type=int, help='default: 8, of the ResNet-20 128')
+                         help='its attack on its model; by default every core on --model')
+    command.add_argument('--model', default='resnet20',
+                         choices=['resnet20', 'resnet32', 'cnn_a_adv'])
+    command.add_argument('--batch-size', type=int, help='default: 8, of --model 128')
     command.add_argument('--steps', type=int, default=20, help='iterations per round')
     command.add_argument('--rounds', type=int, default=5)
     command.set_defaults(call=overhead)
@@ -88,26 +90,26 @@ def overhead(args: argparse.Namespace) -> None:
     median round counts.
     """
     if args.config is None:
-        cifar_overhead(args.batch_size or 128, args.steps, args.rounds)
+        cifar_overhead(args.model, args.batch_size or 128, args.steps, args.rounds)
     else:
         config_overhead(args.config, args.batch_size or 8, args.steps, args.rounds)
 
 
-def cifar_overhead(batch_size: int, steps: int, rounds: int) -> None:
-    """Every core against the same passes through ResNet-20 without an attack around them."""
-    model = load_model('resnet20')
+def cifar_overhead(name: str, batch_size: int, steps: int, rounds: int) -> None:
+    """Every core against the same passes through a model without an attack around them."""
+    model = load_model(name)
     images, labels = cifar_batch(batch_size)
     ratios: dict[str, list[float]] = {}
     for round_ in track(range(rounds + 1), 'measuring', console=Console(stderr=True)):
-        for name, one in cost_suite(steps).items():
+        for core, one in cost_suite(steps).items():
             _, ratio = over_bare(model, images, labels, one, batch_size=batch_size)
             if round_:  # the first round warms up
-                ratios.setdefault(name, []).append(ratio)
+                ratios.setdefault(core, []).append(ratio)
     size = f'batch {batch_size}, {steps} iterations, median of {rounds} rounds'
-    table = Table('attack', 'over bare', 'lowest', 'highest', title=f'ResNet-20, {size}')
-    for name, values in ratios.items():
+    table = Table('attack', 'over bare', 'lowest', 'highest', title=f'{name}, {size}')
+    for core, values in ratios.items():
         cells = (statistics.median(values), min(values), max(values))
-        table.add_row(name, *(f'{value:.3f}' for value in cells))
+        table.add_row(core, *(f'{value:.3f}' for value in cells))
     screen.show(table)
 
 

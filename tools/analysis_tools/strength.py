@@ -2,8 +2,9 @@
 import argparse
 import importlib.util
 import json
+import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from assets import load_cifar, load_model
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from scipy.special import stdtrit
 from stopwatch import over_bare
 from suites import budget_suite, foreign_suite, minimum_suite, pick, search_suite
 from torch import Tensor
@@ -23,12 +25,13 @@ from sparse_dense_attacks.ops import changed_pixels
 from sparse_dense_attacks.ops.neighbourhood import windows_changed
 
 BUDGETS = (10, 5, 3)
+UNITS = ('l0_elements', 'l0_pixels')
 
 
 def add_commands(commands) -> None:
     """The arguments of ``cifar10`` and ``detector``."""
     command = commands.add_parser('cifar10', help='every attack beside adversarial-library')
-    command.add_argument('--model', default='resnet20', choices=['resnet20', 'resnet32'])
+    command.add_argument('--model', default='resnet20', choices=['resnet20', 'resnet32', 'cnn_a_adv'])
     command.add_argument('--images', type=int,
                          help='the first N that the model gets right; all by default')
     command.add_argument('--eight-bit', action='store_true',
@@ -49,7 +52,7 @@ def _common(command: argparse.ArgumentParser, batch_size: int, queries: int) -> 
     command.add_argument('--steps', type=int, default=100)
     command.add_argument('--queries', type=int, default=queries, help='of Sparse-RS')
     command.add_argument('--only', nargs='+', help='attacks whose names contain one of these words')
-    command.add_argument('--seed', type=int, default=0)
+    command.add_argument('--seeds', type=int, nargs='+', default=[0])
     command.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'))
 
 
@@ -63,7 +66,8 @@ def suite(steps: int, queries: int) -> dict[str, Attack]:
     attacks |= _of_groups(1, steps, queries, {
         'one row': Row(), 'one column': Column(), 'one 5x5 patch': Patch(5, 5)})
     small, large = budget_suite(8, steps, queries), budget_suite(32, steps, queries)
-    attacks |= search_suite(pick(small, 'SparsePGD', 'SparseRS') | pick(large, 'PGD0'))
+    searched = pick(small, 'SparsePGD', 'SparseRS') | pick(large, 'PGD0')
+    attacks |= search_suite(searched) | search_suite(searched, warm=True)
     return attacks | foreign_suite(steps) if importlib.util.find_spec('adv_lib') else attacks
 
 
@@ -95,19 +99,20 @@ def cifar10(args: argparse.Namespace) -> None:
     with torch.no_grad():
         right = model(images).argmax(1) == labels
     images, labels = images[right][:args.images], labels[right][:args.images]
-    options = dict(seed=args.seed, batch_size=args.batch_size, eight_bit=args.eight_bit)
+    options = dict(batch_size=args.batch_size, eight_bit=args.eight_bit)
     if not importlib.util.find_spec('adv_lib'):
         screen.say('adversarial-library is not installed, so its attacks are left out; '
                    '`make env-bench` installs it')
 
-    def measure(one: Attack) -> dict:
-        result, ratio = over_bare(model, images, labels, one, **options)
+    def measure(one: Attack, seed: int) -> dict:
+        result, ratio = over_bare(model, images, labels, one, seed=seed, **options)
         return measured(result, images) | dict(over_bare=ratio)
 
     kind = '8-bit' if args.eight_bit else 'float'
     compare(suite(args.steps, args.queries), measure, args,
             settings=dict(model=args.model, images=len(images), **options),
-            title=f'{args.model}, {len(images)} images, {kind} attacks, seed {args.seed}')
+            subject=f'{args.model} {kind}',
+            title=f'{args.model}, {len(images)} images, {kind} attacks')
 
 
 def detector(args: argparse.Namespace) -> None:
@@ -116,12 +121,12 @@ def detector(args: argparse.Namespace) -> None:
         args.config, '--limit', str(args.limit), '--work-dir', str(args.out / 'run'),
         '--cfg-options', f'test_dataloader.batch_size={args.batch_size}'])
 
-    def measure(one: Attack) -> dict:
+    def measure(one: Attack, seed: int) -> dict:
         rows: dict[str, list] = {}
         for batch in batches:
             with attacker.victim.session(), torch.enable_grad():
                 scene = attacker.victim.open(batch)
-                result = one(attacker.goal.objective(scene), args.seed)
+                result = one(attacker.goal.objective(scene), seed)
             counted = (result.clean_correct & result.defined).tolist()
             for name, values in measured(result, scene.images).items():
                 rows.setdefault(name, []).extend(
@@ -130,37 +135,73 @@ def detector(args: argparse.Namespace) -> None:
 
     goal = attacker.goal
     compare(detector_suite(args.steps, args.queries, args.k), measure, args,
-            settings=dict(config=args.config, limit=args.limit, goal=repr(goal), seed=args.seed),
-            title=f'{args.config}, {type(goal).__name__}, {args.limit} images, 8-bit, '
-                  f'seed {args.seed}')
+            settings=dict(config=args.config, limit=args.limit, goal=repr(goal)),
+            subject=f'{args.config} {goal!r}',
+            title=f'{args.config}, {type(goal).__name__}, {args.limit} images, 8-bit')
 
 
-def compare(attacks: Mapping[str, Attack], measure: Callable[[Attack], dict],
-            args: argparse.Namespace, settings: dict, title: str) -> None:
+def compare(attacks: Mapping[str, Attack], measure: Callable[[Attack, int], dict],
+            args: argparse.Namespace, settings: dict, subject: str, title: str) -> None:
     """Measure attacks, show a table and draw a chart; what an earlier run measured is kept.
 
     Args:
-        measure: from an attack to a dict of columns, one entry per image.
-        settings: all beside the attack that the figures depend on.
+        measure: from an attack and a seed to a dict of columns, one entry per image.
+        settings: all beside attack and seed that the figures depend on.
+        subject: what was attacked, under which the best counts are kept in ``envelope.json``.
     """
     chosen = {name: one for name, one in attacks.items()
               if not args.only or any(word in name for word in args.only)}
     if not chosen:
         raise InputError(f'no attack is called {" or ".join(args.only)}: {", ".join(attacks)}')
     args.out.mkdir(parents=True, exist_ok=True)
-    store = args.out / f'{args.command}.json'
-    known = json.loads(store.read_text()) if store.exists() else {}
+    store, envelopes = args.out / f'{args.command}.json', args.out / 'envelope.json'
+    known, best = _read(store), _read(envelopes)
     for name, one in track(chosen.items(), 'measuring', console=Console(stderr=True)):
         setup = settings | dict(attack=repr(one))
         if known.get(name, {}).get('setup') != setup:
-            known[name] = dict(setup=setup, **measure(one))
-            part = store.with_suffix('.part')
-            part.write_text(json.dumps(known, indent=1))
-            part.replace(store)  # a killed run leaves what was measured before
-    show({name: known[name] for name in chosen}, title)
-    curves = {name: (known[name]['l0_pixels'], known[name]['success_8bit']) for name in chosen}
+            known[name] = dict(setup=setup, runs={})
+        runs = known[name]['runs']
+        for seed in map(str, args.seeds):
+            if seed not in runs:
+                runs[seed] = measure(one, int(seed))
+                _write(store, known)
+                best[subject] = lowered(best.get(subject, {}), runs[seed])
+                _write(envelopes, best)
+    rows = {name: [known[name]['runs'][str(seed)] for seed in args.seeds] for name in chosen}
+    show(rows, best.get(subject, {}), f'{title}, seeds {" ".join(map(str, args.seeds))}')
+    curves = {name: (runs[0]['l0_pixels'], runs[0]['success_8bit']) for name, runs in rows.items()}
     draw_curves(curves, store.with_suffix('.png'), title=title)
     screen.show(f'results in {store}, chart in {store.with_suffix(".png")}')
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _write(path: Path, content: dict) -> None:
+    part = path.with_suffix('.part')
+    part.write_text(json.dumps(content, indent=1))
+    part.replace(path)  # a killed run leaves what was measured before
+
+
+def lowered(envelope: dict, run: dict) -> dict:
+    """The best count known of each image, by unit, None where no run has broken it yet.
+
+    Args:
+        envelope: what was known; it may be about fewer or more images.
+        run: the columns of a further run.
+    """
+    found = {}
+    for unit in UNITS:
+        before = envelope.get(unit, [])
+        now = [count if success else None
+               for count, success in zip(run[unit], run['success'], strict=True)]
+        longest = max(len(before), len(now))
+        pairs = zip(*(counts + [None] * (longest - len(counts)) for counts in (before, now)),
+                    strict=True)
+        found[unit] = [min((count for count in pair if count is not None), default=None)
+                       for pair in pairs]
+    return found
 
 
 def measured(result: AttackResult, images: Tensor) -> dict:
@@ -175,20 +216,48 @@ def measured(result: AttackResult, images: Tensor) -> dict:
     return {name: column.tolist() for name, column in columns.items()}
 
 
-def show(rows: Mapping[str, dict], title: str) -> None:
-    """One line per attack; sparsity over the float successes, failures infinite in the median."""
-    table = Table('attack', 'success', '8-bit', 'elements\nmedian', '\nmean', 'pixels\nmedian',
-                  '\nmean', 'clusters\nANC', 'd_2,0', 'forwards', 'backwards', 'over\nbare',
-                  title=title)
-    for name, row in rows.items():
-        cells = [_median(row, 'l0_elements'), _mean(row, 'l0_elements'),
-                 _median(row, 'l0_pixels'), _mean(row, 'l0_pixels'),
-                 _mean(row, 'clusters'), _mean(row, 'windows'),
-                 statistics.fmean(row['forwards']), statistics.fmean(row['backwards'])]
-        rates = (f'{statistics.fmean(row[key]):.3f}' for key in ('success', 'success_8bit'))
-        ratio = f'{row["over_bare"]:.2f}' if 'over_bare' in row else '-'
-        table.add_row(name, *rates, *(f'{cell:.4g}' for cell in cells), ratio)
-    screen.show(table, width=120)  # a wrapped line reads better than narrow columns
+def show(rows: Mapping[str, Sequence[dict]], envelope: dict, title: str) -> None:
+    """One line per attack: means over its seeds, with the half width of their 95 % interval.
+
+    Sparsity is over the float successes, failures infinite in the median. A gap is the mean
+    distance from the best count that any run of any attack has found for the image.
+    """
+    table = Table('attack', 'success', '8-bit', 'elements\nmedian', '\nmean', '\ngap',
+                  'pixels\nmedian', '\nmean', '\ngap', 'clusters\nANC', 'd_2,0', 'forwards',
+                  'backwards', 'over\nbare', title=title)
+    for name, runs in rows.items():
+        cells = [_over(runs, lambda run: statistics.fmean(run['success']), '.3f'),
+                 _over(runs, lambda run: statistics.fmean(run['success_8bit']), '.3f')]
+        for unit in UNITS:
+            cells += [_over(runs, lambda run, unit=unit: _median(run, unit)),
+                      _over(runs, lambda run, unit=unit: _mean(run, unit)),
+                      _over(runs, lambda run, unit=unit: gap(run, envelope, unit))]
+        for key in ('clusters', 'windows'):
+            cells.append(_over(runs, lambda run, key=key: _mean(run, key)))
+        for key in ('forwards', 'backwards'):
+            cells.append(_over(runs, lambda run, key=key: statistics.fmean(run[key])))
+        timed = all('over_bare' in run for run in runs)
+        cells.append(_over(runs, lambda run: run['over_bare'], '.2f') if timed else '-')
+        table.add_row(name, *cells)
+    screen.show(table, width=160)  # a wrapped line reads better than narrow columns
+
+
+def gap(run: dict, envelope: dict, unit: str) -> float:
+    """Mean over the images it has broken of a run's count less the best known one."""
+    known = envelope.get(unit, [])
+    gaps = [count - best for count, success, best
+            in zip(run[unit], run['success'], known, strict=False) if success]
+    return statistics.fmean(gaps) if gaps else math.nan
+
+
+def _over(runs: Sequence[dict], value: Callable[[dict], float], spec: str = '.4g') -> str:
+    """The mean of a value over runs, and where there are several half the width of Student's 95 % interval."""
+    values = [value(run) for run in runs]
+    mean = statistics.fmean(values)
+    if len(values) == 1 or not math.isfinite(mean):
+        return f'{mean:{spec}}'
+    half = stdtrit(len(values) - 1, 0.975) * statistics.stdev(values) / math.sqrt(len(values))
+    return f'{mean:{spec}} ±{half:.2g}'
 
 
 def _median(row: dict, key: str) -> float:

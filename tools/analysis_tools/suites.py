@@ -52,6 +52,8 @@ def budget_suite(k: int | float, steps: int, queries: int, early_stop: bool = Tr
         'ScreenedCorners': ScreenedCorners(**stop, steps=2 * steps),
         'SparseRS': SparseRS(**stop, steps=queries, kernel=kernel),
         'SparseAutoAttack': SparseAutoAttack(**budget, queries=queries, kernel=kernel),
+        'SparseAutoAttack plus': SparseAutoAttack(**budget, queries=queries, kernel=kernel,
+                                                  version='plus'),
         'Relay': Relay(**budget),
         'PGD0': PGD0(**budget),
         'RandomPixels': RandomPixels(**budget),
@@ -98,9 +100,11 @@ def minimum_suite(task: str, steps: int, budget: int | float | None = None,
     }
 
 
-def search_suite(attacks: Mapping[str, Attack], searches: int = 8) -> dict[str, Attack]:
-    """The minimum question asked of budget attacks: ``search <name>``."""
-    return {f'search {name}': BudgetSearch(attack, searches) for name, attack in attacks.items()}
+def search_suite(attacks: Mapping[str, Attack], searches: int = 8,
+                 warm: bool = False) -> dict[str, Attack]:
+    """The minimum question asked of budget attacks: ``search <name>``, or ``warm search <name>``."""
+    return {f'{"warm " if warm else ""}search {name}': BudgetSearch(attack, searches, warm)
+            for name, attack in attacks.items()}
 
 
 def foreign_suite(steps: int) -> dict[str, Attack]:
@@ -118,7 +122,7 @@ def cost_suite(steps: int) -> dict[str, Attack]:
     patches = budget_suite(3, steps, steps, early_stop=False, kernel=Patch(3, 3))
     every = patches | budget_suite(3, steps, steps, early_stop=False) | minimum_suite('cost', steps)
     return pick(every, 'SigmaZero', 'Descent', 'ASLO', 'WIFGSM', 'GSE', 'SparsePGD', 'SwapPGD',
-                'StructuredSparsePGD', 'PGD0', 'SparseRS')
+                'ScreenedCorners', 'StructuredSparsePGD', 'PGD0', 'SparseRS', 'Relay')
 
 
 def pick(attacks: Mapping[str, Attack], *names: str) -> dict[str, Attack]:

@@ -99,6 +99,10 @@ class SparseRS(BudgetAttack):
         return (side < needed) & (side > 0)
 
     @property
+    def free(self) -> bool:
+        return self.variant == 'l0'
+
+    @property
     def alpha(self) -> float:
         return ALPHA[self.variant] if self.alpha_init is None else self.alpha_init
 

@@ -1,6 +1,7 @@
 """The attack under unmodified test scripts."""
 import math
 import statistics
+from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -10,6 +11,7 @@ from ...registry import ATTACKS, GOALS
 from ...threat_model import ThreatModel
 from ..attacker import DISAGREES, attacker_for
 from ..class_names import check_class_names, names_in_checkpoint
+from ..measures import Measures
 from ..warn import warn
 
 __all__ = ['AttackHook']
@@ -31,6 +33,8 @@ class AttackHook(Hook):
         goal: goal config or object.
         threat: what the attacker may do, a :class:`~sparse_dense_attacks.ThreatModel` or a dict of
             its fields.
+        measures: what to measure of every image, such as ``['anc', 'is']``; the evaluator
+            ``dict(type='AttackMeasures')`` reports the means.
         victim: arguments of the victim class, for example ``dict(reference='prediction')``.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
@@ -38,7 +42,7 @@ class AttackHook(Hook):
     priority = 'VERY_LOW'  # after IterTimerHook has started its clock
 
     def __init__(self, attack, goal, threat: ThreatModel | dict | None = None,
-                 victim: dict | None = None, **older):
+                 victim: dict | None = None, measures: Sequence = (), **older):
         self.attack, self.goal = attack, goal
         self.victim = {} if victim is None else victim
         check_config(self, 'attack')
@@ -46,6 +50,8 @@ class AttackHook(Hook):
         check_mapping(self, 'victim')
         self.attack, self.goal = ATTACKS.build(attack), GOALS.build(goal)
         self.threat = ThreatModel.build(threat, older, 'AttackHook')
+        self.measures = measures
+        Measures(measures)  # refused before the first image
         self.loaded: list[dict] = []  # what the weights' file says about itself
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -54,7 +60,7 @@ class AttackHook(Hook):
     def before_test(self, runner) -> None:
         dataset = runner.test_dataloader.dataset
         self.attacker = attacker_for(runner, dataset, self.victim, self.attack, self.goal,
-                                     self.threat)
+                                     self.threat, self.measures)
         for checkpoint in self.loaded:
             check_class_names(names_in_checkpoint(checkpoint), dataset)
         self.successes: list[bool] = []
@@ -68,7 +74,8 @@ class AttackHook(Hook):
         except TypeError as error:
             # Runner.call_hook replaces a TypeError by one line that names the hook only.
             raise RuntimeError(f'attack failed: {error}') from error
-        data_batch.update(perturbed.batch)  # in place: the loop goes on with this object
+        # in place: the loop goes on with this object
+        data_batch.update(self.attacker.victim.defended(perturbed.batch))
         result = perturbed.result
         counted = result.clean_correct & result.defined
         self.successes += result.success[counted].tolist()

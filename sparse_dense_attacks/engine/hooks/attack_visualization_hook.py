@@ -152,8 +152,9 @@ def _painter(runner) -> Visualizer:
 
     Built as a class, because the registry would hand out that of an earlier run of the process.
     """
-    scope = runner.cfg.get('default_scope')
     options = dict(copy.deepcopy(runner.cfg.get('visualizer') or {}))
+    # mmengine marks what a config inherits from another library with the library's scope
+    scope = options.pop('_scope_', None) or runner.cfg.get('default_scope')
     kind = options.pop('type', None) or _PAINTERS.get(scope, 'Visualizer')
     with VISUALIZERS.switch_scope_and_registry(scope) as registry:
         kind = registry.get(kind) if isinstance(kind, str) else kind

@@ -1,0 +1,7 @@
+# Five patches of 8 x 8 pixels hide what YOLOX-nano finds: SwapPGD, which rests between exchanges and keeps patches apart.
+#
+#     sda attack configs/coco/patches_yolox-nano_coco.py --limit 16
+_base_ = ['spgd_yolox-nano_coco.py']
+attack = dict(
+    _delete_=True, type='SwapPGD', k=5, kernel=dict(type='Patch', height=8, width=8), steps=100, early_stop=False,
+    rest=4, apart=True)

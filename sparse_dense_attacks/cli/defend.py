@@ -1,0 +1,143 @@
+"""What a defence is worth: undefended, against the same images, and attacked through it.
+
+    sda defend sparse_dense_attacks::defences/yolox.py
+    sda defend my_config.py --limit 32 --resume
+
+A config is one of `sda attack` with defences by name, and attacks by name unless it has just one:
+
+    defences = dict(jpeg=dict(type='JPEG', quality=75), median=dict(type='Median', size=3))
+    attacks = dict(spgd=dict(type='SparsePGD', k=0.01), sigma_zero=dict(type='SigmaZero'))
+"""
+import argparse
+import copy
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checks import shown
+from ..errors import InputError
+from . import common
+from .common import say
+
+if TYPE_CHECKING:
+    from ..results import Run
+
+__all__ = ['main', 'run']
+
+HEAD = ['attack', 'defence', 'row', 'images', 'broken', 'share', 'median pixels',
+        'clean -> adversarial']
+
+
+def main(argv: list[str] | None = None) -> int:
+    return common.main(run, argv)
+
+
+def run(argv: list[str] | None = None) -> list[list[str]]:
+    """Run what the config names, and write the table; returns its lines."""
+    from rich.table import Table
+
+    from ..evaluation import markdown_table
+    from ..screen import add_row, show
+    from .checkpoints import guard_loading
+    from .configs import read_config
+
+    args = _parser().parse_args(argv)
+    guard_loading(args.trust_weights)
+    cfg = read_config(args.config)
+    attacks, defences = _named(cfg, 'attacks', args.config), _named(cfg, 'defences', args.config)
+    for key in ('attacks', 'defences'):
+        cfg.pop(key, None)
+    _check(attacks, defences)
+    folder = Path(args.work_dir or f'work_dirs/defend_{Path(cfg.filename).stem}')
+    lines = []
+    for name, attack in attacks.items():
+        if attack is not None:
+            cfg.pop('attack', None)
+            cfg.attack = attack
+        place = folder / name
+        plain = _run(cfg, args, place / 'undefended')
+        lines.append(_line(name, '-', 'undefended', plain))
+        for title, defence in defences.items():
+            cfg.pop('defence', None)
+            cfg.defence = defence
+            static = _run(cfg, args, place / title / 'static', plain.work_dir)
+            lines.append(_line(name, title, 'static', static))
+            adaptive = _run(cfg, args, place / title / 'adaptive')
+            lines.append(_line(name, title, 'adaptive', adaptive))
+        cfg.pop('defence', None)
+
+    note = ('Images that the model before which the defence is got right. *undefended*: the attack '
+            'on the model as it is; *static*: these images shown to the defended model; *adaptive*: '
+            'the attack through the defence. Success and metrics are those of the 8-bit images.\n\n')
+    (folder / 'defences.md').write_text(note + markdown_table(HEAD, lines))
+    table = Table(*HEAD)
+    for line in lines:
+        add_row(table, *line)
+    show(table)
+    show(f'table in {folder / "defences.md"}')
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .attack import parser
+    return parser('defend', __doc__.splitlines()[0], "a config of sda attack with 'defences'")
+
+
+def _named(cfg: Any, key: str, config: str) -> dict[str, Any]:
+    """Entries by name; of attacks the config's own by default."""
+    entries = cfg.to_dict().get(key)
+    if entries is None and key == 'attacks':
+        return {'attack': None}
+    if not isinstance(entries, Mapping) or not entries:
+        raise InputError(f"{config}: {key} = {shown(entries)}, expected a dict from name to entry, "
+                         "such as dict(jpeg=dict(type='JPEG', quality=75))")
+    for name in entries:
+        if '/' in name or name == 'undefended':
+            raise InputError(f"{config}: {key}: '{name}' cannot be the name of a folder here, "
+                             'expected another one')
+    return dict(entries)
+
+
+def _check(attacks: Mapping[str, Any], defences: Mapping[str, Any]) -> None:
+    """Build everything once, so that a mistake in the last entry costs no run."""
+    from ..engine.defend import built_defence
+    from ..registry import ATTACKS
+    for attack in attacks.values():
+        if attack is not None:
+            ATTACKS.build(copy.deepcopy(attack))
+    for defence in defences.values():
+        built_defence(copy.deepcopy(defence))
+
+
+def _run(cfg: Any, args: argparse.Namespace, folder: Path, shown_run: Path | None = None) -> 'Run':
+    """A run in a folder, or the one that is there already."""
+    from ..results import Run
+    from .attack import attack_runner
+    args = copy.copy(args)
+    args.work_dir = str(folder)
+    runner = attack_runner(copy.deepcopy(cfg), args, None if shown_run is None else str(shown_run))
+    identity = json.loads(json.dumps(runner.test_loop.run_info['identity'], default=str))
+    finished = args.resume and (folder / 'metrics.json').is_file()
+    if not finished or Run.load(folder).identity != identity:
+        say(f'{folder}')
+        runner.test()
+    return Run.load(folder)
+
+
+def _line(attack: str, defence: str, row: str, run: 'Run') -> list[str]:
+    metrics = run.metrics
+    names = [name.removeprefix('clean/') for name, value in metrics.items()
+             if name.startswith('clean/') and isinstance(value, float)]
+    scores = [f'{name} {metrics[f"clean/{name}"]:.3f} -> {metrics[f"adv/{name}"]:.3f}'
+              for name in names[:2] if isinstance(metrics.get(f'adv/{name}'), float)]
+    right = [one for one in run.records if one.success is not None and one.clean_correct]
+    broken = [one.l0_pixels for one in right if one.success]
+    return [attack, defence, row, str(len(right)), _number(metrics.get('attack/success_rate')),
+            _number(metrics.get('attack/share')),
+            f'{statistics.median(broken):g}' if broken else '-', ', '.join(scores) or '-']
+
+
+def _number(value: float | None) -> str:
+    return '-' if value is None else f'{value:.3f}'
