@@ -14,6 +14,8 @@ from PIL import Image
 
 pytest.importorskip('mmdet', reason='the tests of fit attack an mmdet detector', exc_type=ImportError)
 
+from mmdet.visualization import DetLocalVisualizer
+
 from sparse_dense_attacks import Artefact, InputError
 from sparse_dense_attacks.cli.attack import attack_from_command_line
 from sparse_dense_attacks.cli.common import main
@@ -46,6 +48,7 @@ def arguments(work_dir, *extra, config='demo_faster_rcnn', judge=CURVES, options
 def finished(tmp_path_factory):
     work_dir, previous = tmp_path_factory.mktemp('fit'), os.getcwd()
     os.chdir(ROOT)
+    DetLocalVisualizer.get_instance('visualizer')  # an earlier run of this process has left one, as the libraries' configs call all
     try:
         return work_dir, fit_from_command_line(arguments(work_dir))
     finally:
