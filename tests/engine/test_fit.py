@@ -48,7 +48,7 @@ def arguments(work_dir, *extra, config='demo_faster_rcnn', judge=CURVES, options
 def finished(tmp_path_factory):
     work_dir, previous = tmp_path_factory.mktemp('fit'), os.getcwd()
     os.chdir(ROOT)
-    DetLocalVisualizer.get_instance('visualizer')  # an earlier run of this process has left one, as the libraries' configs call all
+    DetLocalVisualizer.get_instance('visualizer')  # what an earlier run of this process has left
     try:
         return work_dir, fit_from_command_line(arguments(work_dir))
     finally:
