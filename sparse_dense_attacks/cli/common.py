@@ -161,8 +161,8 @@ def building(cfg, args: argparse.Namespace, unset: str = '', progress_lines: boo
     # start: a second run in it would get those of the first, of another library even.
     name = cfg.get('experiment_name') or Path(cfg.filename).stem
     cfg.experiment_name = f'{name}_{uuid.uuid4().hex[:8]}'
-    if (cfg.get('visualizer') or {}).get('name'):  # the libraries' configs give each the same
-        cfg.visualizer.name = cfg.experiment_name
+    if cfg.get('visualizer'):  # the libraries' configs give all the same; unnamed: as the run
+        cfg.visualizer.pop('name', None)
     try:
         runner = Runner.from_cfg(cfg)
         screen.attach(runner.logger, progress_lines=progress_lines)
