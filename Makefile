@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export SDA_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: attack test test-gpu test-upstream test-compiled lint env env-upstream env-compiled env-bench doctor clean
+.PHONY: attack test test-gpu test-upstream test-compiled lint docs env env-upstream env-compiled env-bench doctor clean
 
 attack: env  ## sparse attack on the embedded demo detector; more options: make attack ARGS='--limit 2'
 	$(PYTHON_ENV)/bin/python tools/attack.py configs/spgd_faster_rcnn.py $(ARGS)
@@ -33,6 +33,9 @@ lint: env  ## style, and the types of the package
 	$(PYTHON_ENV)/bin/python -m ruff check .
 	$(PYTHON_ENV)/bin/python -m mypy
 
+docs: env  ## the site, into site/; needs no network
+	NO_MKDOCS_2_WARNING=1 $(PYTHON_ENV)/bin/python -m mkdocs build --quiet
+
 doctor: env  ## is the environment sound, and if not, what repairs it
 	$(PYTHON_ENV)/bin/python sparse_dense_attacks/cli/doctor.py
 
@@ -50,4 +53,4 @@ env-bench: env  ## adversarial-library beside it, for tools/analysis_tools/bench
 		--build-constraints constraints-build.txt --editable .[bench]
 
 clean:  ## removes environments and caches of this checkout; results in work_dirs/ stay
-	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) $(COMPILED_ENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(PYTHON_ENV) $(UPSTREAM_ENV) $(COMPILED_ENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache

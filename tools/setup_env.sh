@@ -17,9 +17,9 @@ die() { say "$@"; exit 2; }
 [[ $# == 2 ]] || die "usage: tools/setup_env.sh onedl|upstream[-compiled] DIR"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 case $1 in
-    onedl | onedl-compiled) constraints=$root/constraints.txt extra=openmmlab mmcv=onedl-mmcv ;;
+    onedl | onedl-compiled) constraints=$root/constraints.txt extras=openmmlab,test,docs mmcv=onedl-mmcv ;;
     upstream | upstream-compiled)
-        constraints=$root/constraints-upstream.txt extra=upstream mmcv=mmcv
+        constraints=$root/constraints-upstream.txt extras=upstream,test mmcv=mmcv
         export UV_BUILD_CONSTRAINT=$root/constraints-build.txt ;;
     *) die "unknown stack '$1', expected onedl or upstream, or one of them with -compiled" ;;
 esac
@@ -97,8 +97,11 @@ say "installing torch $(pin torch), the OpenMMLab libraries, the tests' tools an
 # uv builds packages where no torch is installed, and there mmcv leaves its operators out; refreshed, because uv may have kept a
 # compiled one from elsewhere. cv2 comes from the headless build, which needs no libGL.
 uv_install --refresh-package "$mmcv" --override <(echo "opencv-python; python_version < '3'") \
-    setuptools opencv-python-headless --editable "$root[$extra,test]"
+    setuptools opencv-python-headless --editable "$root[$extras]"
 [[ $1 != *-compiled ]] || compile_mmcv
+# Compiled once and kept, also where PYTHONDONTWRITEBYTECODE is set: otherwise every start compiles torch and mmdet anew.
+env -u PYTHONDONTWRITEBYTECODE "$python" -c 'import sparse_dense_attacks.public, mmdet.apis, mmseg.apis, mmpretrain.apis' >/dev/null 2>&1 ||
+    say "the libraries do not import; make doctor says what repairs it"
 
 echo "$wanted" >"$stamp"
 say "$env is ready"

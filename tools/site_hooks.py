@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import griffe
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,7 @@ ELSEWHERE = {
     'operators.md': 'sparse_dense_attacks/compat/README.md',
 }
 PAGES = {source: page for page, source in ELSEWHERE.items()}
+ROLE = re.compile(r':\w+:`~?(?:\w+\.)*(\w+)`')
 LINK = re.compile(r'\]\(([^)\s:#]+)(#[^)\s]*)?\)')
 
 
@@ -68,3 +70,11 @@ def notebook_page(path: Path) -> str:
                 parts.append(f'```text\n{printed.rstrip()}\n```')
     parts.append(f'*This page is a notebook: [{path.name}]({path.name}).*')
     return '\n\n'.join(parts) + '\n'
+
+
+class Docstrings(griffe.Extension):
+    """Docstrings as Markdown: doctests are code, and roles are names."""
+
+    def on_object(self, *, obj, **_):
+        if obj.docstring:
+            obj.docstring.value = ROLE.sub(r'`\1`', re.sub(r'^Example:$', 'Examples:', obj.docstring.value, flags=re.MULTILINE))

@@ -21,7 +21,7 @@ WIDTH = 874  # of a figure; single pixels of the scene are still seen
 
 # Page -> what the demo detector is attacked with; budgets are such that a scene breaks, or nearly does.
 ATTACKS = dict(
-    sparse_pgd=dict(type='SparsePGD', k=204, steps=100),
+    sparse_pgd=dict(type='SparsePGD', k=204, steps=100, early_stop=True),
     structured_sparse_pgd=dict(type='StructuredSparsePGD', k=8, steps=100, kernel=dict(type='Patch', height=8, width=8)),
     swap_pgd=dict(type='SwapPGD', k=204, steps=100),
     screened_corners=dict(type='ScreenedCorners', k=4, steps=300),
