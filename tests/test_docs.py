@@ -10,7 +10,7 @@ from sparse_dense_attacks import ATTACKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / 'docs/attacks'
-SECTIONS = ('Steps', 'Cost', 'Differences from the published code', 'Limits')
+SECTIONS = ('Use', 'Steps', 'Cost', 'Differences from the published code', 'Limits')
 CITATION = re.compile(r'(?<![\w/<])((?:[\w.-]+/)*[A-Za-z][\w-]*\.md)\b(?:,\s+"([^"]+)")?')
 LINK = re.compile(r'\]\(([^)#:]+)\)')
 WRITTEN_BY_RUNS = {'judging.md', 'report.md', 'page.md', 'grid.md', 'transfer.md', 'defences.md'}  # in tests, or by `sda`

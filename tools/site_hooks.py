@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
 # Page of the site -> file of the checkout.
 ELSEWHERE = {
-    'contributing.md': 'CONTRIBUTING.md',
-    'security.md': 'SECURITY.md',
-    'changelog.md': 'CHANGELOG.md',
-    'victims.md': 'sparse_dense_attacks/victims/README.md',
-    'operators.md': 'sparse_dense_attacks/compat/README.md',
+    'contributing': 'CONTRIBUTING.md',
+    'security': 'SECURITY.md',
+    'changelog': 'CHANGELOG.md',
+    'victims': 'sparse_dense_attacks/victims/README.md',
+    'operators': 'sparse_dense_attacks/compat/README.md',
 }
-PAGES = {source: page for page, source in ELSEWHERE.items()}
+PAGES = {source: f'{page}.md' for page, source in ELSEWHERE.items()}
 ROLE = re.compile(r':\w+:`~?(?:\w+\.)*(\w+)`')
 LINK = re.compile(r'\]\(([^)\s:#]+)(#[^)\s]*)?\)')
 
@@ -28,14 +28,14 @@ LINK = re.compile(r'\]\(([^)\s:#]+)(#[^)\s]*)?\)')
 def on_files(files, config):
     """Adds the pages that are no files of docs/."""
     for page, source in ELSEWHERE.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+        files.append(File.generated(config, f'{page}.md', content=(ROOT / source).read_text()))
     for notebook in sorted(DOCS.glob('notebooks/*.ipynb')):
         files.append(File.generated(config, f'notebooks/{notebook.stem}.md', content=notebook_page(notebook)))
     return files
 
 
 def on_page_markdown(markdown, page, **_):
-    source = ROOT / ELSEWHERE.get(page.file.src_uri, f'docs/{page.file.src_uri}')
+    source = ROOT / ELSEWHERE.get(page.file.src_uri.removesuffix('.md'), f'docs/{page.file.src_uri}')
     return LINK.sub(lambda link: f']({site_link(link[1], source, page.file.src_uri)}{link[2] or ""})', markdown)
 
 
@@ -47,6 +47,8 @@ def site_link(target: str, source: Path, page: str) -> str:
         place = PAGES[place]
     elif place.startswith('docs/'):
         place = place.removeprefix('docs/')
+        if Path(place).with_suffix('.md') != Path(page):  # else the file itself
+            place = place.replace('.ipynb', '.md')
     else:
         return target
     return os.path.relpath(place, os.path.dirname(page) or '.')
