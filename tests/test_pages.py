@@ -15,6 +15,7 @@ import yaml
 from sparse_dense_attacks import ATTACKS, cli
 from sparse_dense_attacks.errors import InputError
 from tests import forks
+from tests.browser import DESK, PHONE, Browser, find_browser
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / 'docs'
@@ -129,7 +130,7 @@ def test_other_programs_that_pages_name_exist():
                 assert (ROOT / words[1]).is_file(), (page.name, words)
 
 
-@pytest.mark.parametrize('page', [page for page in MARKDOWN if page != DIAGRAM], ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize('page', [page for page in MARKDOWN if page != DIAGRAM], ids=lambda page: page.stem)
 def test_code_on_pages_is_python(page):
     shown = [code for language, code in FENCED.findall(page.read_text()) if language == 'python']
     for code in [*shown, *(block for block in blocks(page) if not is_commands(block))]:
@@ -259,5 +260,29 @@ def test_the_site_holds_every_page_and_fetches_nothing(site):
             assert address.startswith('data:') or (page.parent / address.partition('?')[0]).exists(), (name, address)
 
 
-def test_the_site_can_be_searched(site):
-    assert 'sigma-zero' in (site / 'search/search_index.json').read_text()
+@pytest.mark.skipif(find_browser() is None, reason='NOT TESTED: the site in a browser; install chromium')
+def test_the_site_from_disk_in_a_browser(site):
+    """Nothing goes wrong, nothing is fetched, nothing is wider than the screen, and the search finds."""
+    browser = Browser(find_browser())
+    try:
+        for name in ('index.html', 'attacks/sigma_zero.html', 'api/attacks.html', 'notebooks/detector.html'):
+            for screen in (DESK, PHONE):
+                browser.open(site / name, screen)
+                assert browser.run('document.documentElement.scrollWidth <= innerWidth'), (name, screen)
+                assert not browser.complaints and all(one.startswith('file:') for one in browser.requests), (name, screen)
+        browser.open(site / 'index.html')
+        found = browser.run("""(async () => {
+            const field = document.querySelector('.md-search__input');
+            field.focus();
+            field.value = 'Sparse-PGD';
+            for (let tries = 0; tries < 100; tries++) {
+                field.dispatchEvent(new Event('keyup', {bubbles: true}));
+                await new Promise((done) => setTimeout(done, 100));
+                const results = document.querySelectorAll('.md-search-result__link').length;
+                if (results) return results;
+            }
+            return 0;
+        })()""")
+        assert found
+    finally:
+        browser.close()
