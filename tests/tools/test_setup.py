@@ -1,4 +1,5 @@
 """The set-up files agree with each other, and tools/setup_env.sh refuses what cannot work with one clear line."""
+import importlib.util
 import os
 import re
 import shutil
@@ -41,6 +42,18 @@ def test_constraints_pin_all_that_is_installed(name, extra):
     wanted = [*project['dependencies'], *extras[extra], *extras['test'], 'uv', 'setuptools', 'wheel', 'ninja']
     pinned = {pin[0] for pin in pins(name)}
     assert {re.match(r'[\w-]+', requirement).group() for requirement in wanted} <= pinned
+
+
+def test_the_site_is_built_with_pinned_tools():
+    extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['optional-dependencies']
+    assert {*extras['docs'], 'mkdocs', 'mkdocstrings'} <= {pin[0] for pin in pins('constraints.txt')}
+
+
+@pytest.mark.skipif(not Path(sys.prefix, '.ready').exists(), reason='this environment is none of setup_env.sh')
+@pytest.mark.parametrize('package', ['torch', 'mmengine', 'mmdet', 'mmseg', 'mmpretrain'])
+def test_libraries_are_kept_compiled(package):
+    """Else every start compiles them anew where PYTHONDONTWRITEBYTECODE is set, which takes longer than all else in it."""
+    assert Path(importlib.util.cache_from_source(importlib.util.find_spec(package).origin)).exists()
 
 
 def test_openmmlab_is_no_hard_dependency():
