@@ -34,7 +34,7 @@ lint: env  ## style, and the types of the package
 	$(PYTHON_ENV)/bin/python -m mypy
 
 docs: env  ## the site, into site/; needs no network
-	NO_MKDOCS_2_WARNING=1 $(PYTHON_ENV)/bin/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(PYTHON_ENV)/bin/python -m mkdocs build
 
 doctor: env  ## is the environment sound, and if not, what repairs it
 	$(PYTHON_ENV)/bin/python sparse_dense_attacks/cli/doctor.py

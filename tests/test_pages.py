@@ -254,7 +254,7 @@ def site(tmp_path_factory):
     pytest.importorskip('mkdocs', reason="NOT TESTED: the site; install the extra 'docs'")
     pytest.importorskip('mkdocstrings_handlers.python', reason="NOT TESTED: the site; install the extra 'docs'")
     folder = tmp_path_factory.mktemp('site')
-    done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--quiet', '--site-dir', str(folder)], cwd=ROOT, text=True,
+    done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--site-dir', str(folder)], cwd=ROOT, text=True,
                           capture_output=True, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0 and 'WARNING' not in said, said
