@@ -158,10 +158,12 @@ def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
     """
     from ..engine.defend import built_defence, defend_files
     from ..results import describe
-    given = [cfg.pop('defence', None)]
+    content = cfg.to_dict()
+    given = [content.get('defence')]
+    cfg.pop('defence', None)
     if isinstance(victim, dict):
         given.append(victim.pop('defence', None))
-    hooks = list(cfg.get('custom_hooks') or [])
+    hooks = list(content.get('custom_hooks') or [])
     ours = [hook for hook in hooks if str(hook.get('type')).endswith('DefenceHook')]
     if ours:
         given += [hook['defence'] for hook in ours]
@@ -172,7 +174,7 @@ def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
     if len(given) > 1:
         raise InputError('more than one defence is given (defence, victim.defence, a DefenceHook): '
                          'leave all but one out')
-    defence = built_defence(given[0].to_dict() if hasattr(given[0], 'to_dict') else given[0])
+    defence = built_defence(given[0])
     if defence.space == 'original':
         defend_files(cfg.test_dataloader.dataset, describe(defence))
     return defence

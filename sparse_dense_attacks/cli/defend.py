@@ -7,6 +7,9 @@ A config is one of `sda attack` with defences by name, and attacks by name unles
 
     defences = dict(jpeg=dict(type='JPEG', quality=75), median=dict(type='Median', size=3))
     attacks = dict(spgd=dict(type='SparsePGD', k=0.01), sigma_zero=dict(type='SigmaZero'))
+
+A universal patch is adaptive where it was learned through the defence: in texts of an attack
+'{defence}' stands for the defence's name, and for 'undefended' in that row.
 """
 import argparse
 import copy
@@ -53,17 +56,17 @@ def run(argv: list[str] | None = None) -> list[list[str]]:
     folder = Path(args.work_dir or f'work_dirs/defend_{Path(cfg.filename).stem}')
     lines = []
     for name, attack in attacks.items():
-        if attack is not None:
-            cfg.pop('attack', None)
-            cfg.attack = attack
         place = folder / name
+        _set_attack(cfg, attack, 'undefended')
         plain = _run(cfg, args, place / 'undefended')
         lines.append(_line(name, '-', 'undefended', plain))
         for title, defence in defences.items():
             cfg.pop('defence', None)
             cfg.defence = defence
+            _set_attack(cfg, attack, 'undefended')
             static = _run(cfg, args, place / title / 'static', plain.work_dir)
             lines.append(_line(name, title, 'static', static))
+            _set_attack(cfg, attack, title)
             adaptive = _run(cfg, args, place / title / 'adaptive')
             lines.append(_line(name, title, 'adaptive', adaptive))
         cfg.pop('defence', None)
@@ -106,9 +109,23 @@ def _check(attacks: Mapping[str, Any], defences: Mapping[str, Any]) -> None:
     from ..registry import ATTACKS
     for attack in attacks.values():
         if attack is not None:
-            ATTACKS.build(copy.deepcopy(attack))
+            for title in ('undefended', *defences):
+                ATTACKS.build(_against(attack, title))
     for defence in defences.values():
         built_defence(copy.deepcopy(defence))
+
+
+def _set_attack(cfg: Any, attack: dict[str, Any] | None, defence: str) -> None:
+    """Write an attack on a defence of this name into a config; None leaves the config's own."""
+    if attack is not None:
+        cfg.pop('attack', None)
+        cfg.attack = _against(attack, defence)
+
+
+def _against(attack: Mapping[str, Any], defence: str) -> dict[str, Any]:
+    """An attack in whose texts '{defence}' stands for the name of the defence."""
+    return {key: value.replace('{defence}', defence) if isinstance(value, str)
+            else copy.deepcopy(value) for key, value in attack.items()}
 
 
 def _run(cfg: Any, args: argparse.Namespace, folder: Path, shown_run: Path | None = None) -> 'Run':

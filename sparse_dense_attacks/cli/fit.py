@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ['fit_from_command_line', 'main', 'prepare_fit']
 
-OWN = ('fit', 'fit_dataloader', 'goal', 'threat', 'victim', 'judge')
+OWN = ('fit', 'fit_dataloader', 'goal', 'threat', 'victim', 'defence', 'judge')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,8 +50,8 @@ def prepare_fit(argv: list[str] | None = None) -> 'Runner':
     args = _parser().parse_args(argv)
     args.images = args.limit = None  # of sda attack, whose settings are used
 
-    from ..results import file_digest, versions
-    from .attack import DEFAULTS, build, settle
+    from ..results import describe, file_digest, versions
+    from .attack import DEFAULTS, build, settle, take_defence
     from .checkpoints import guard_loading
     from .configs import load_config, unset_variables
 
@@ -70,6 +70,13 @@ def prepare_fit(argv: list[str] | None = None) -> 'Runner':
     if cfg.get('test_dataloader') is None:
         raise InputError(f"{args.config} has no 'test_dataloader': take it from the model's own "
                          'test config (_base_ = [...])')
+    victim = cfg.to_dict().get('victim')
+    defence = take_defence(cfg, victim)  # before the training split is made of the test set
+    if defence is not None:
+        if defence.space == 'original':
+            raise InputError("defence.space = 'original': a patch is learned through defences of the "
+                             "network's input; leave space out")
+        victim = dict(victim or {}, defence=describe(defence))
     train = cfg.test_dataloader.to_dict()
     _merge(train, cfg.pop('fit_dataloader').to_dict())
     weights = settle(cfg, args, unset)
@@ -80,7 +87,7 @@ def prepare_fit(argv: list[str] | None = None) -> 'Runner':
         cfg.pop(key, None)
     cfg.test_cfg = dict(type='FitLoop', train=train, recipe=given['fit'], goal=goal,
                         judge=given.get('judge') or {}, threat=given.get('threat') or {},
-                        victim=given.get('victim'), resume=args.resume, story=story)
+                        victim=victim, resume=args.resume, story=story)
     return build(cfg, args, weights, unset)
 
 

@@ -3,7 +3,7 @@ import contextlib
 import copy
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,16 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
     classes = _classes(attacker, dataset)
     keys: set[str] = set()
     runner.model.eval()
+
+    def answer(batch: dict) -> list:
+        return runner.model.test_step(attacker.victim.defended(batch))
+
     with screen.progress(len(dataset), what='judge') as advance:
         for batch in loop.dataloader:
             unreadable = batch.pop('unreadable', ())
             if len(batch['inputs']):
                 room = DRAWN - len(truths)
-                right, drawn = _look(runner.model, batch, attackers, evaluators, seen, classes)
+                right, drawn = _look(answer, batch, attackers, evaluators, seen, classes)
                 truths += right
                 _draw(pictures, drawn, attacker.channels, room)
                 keys |= {sample_key(sample) for sample in batch['data_samples']}
@@ -112,16 +116,19 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
 
 
 @torch.no_grad()
-def _look(model, batch: dict, attackers: Mapping[str, Attacker], evaluators: Mapping,
+def _look(answer: Callable[[dict], list], batch: dict, attackers: Mapping[str, Attacker], evaluators: Mapping,
           seen: Mapping[str, Version], classes: Sequence[int] | None) -> tuple[
               list[tuple[Found, Found]], dict[str, torch.Tensor]]:
     """Show one batch in all its versions.
+
+    Args:
+        answer: what the stock model says of a batch, behind its defence.
 
     Returns:
         What is right about its images, and those with what was learned, by their keys.
     """
     samples = copy.deepcopy(batch['data_samples'])
-    outputs = model.test_step(dict(batch, data_samples=samples))
+    outputs = answer(dict(batch, data_samples=samples))
     evaluators['clean'].process(data_samples=outputs, data_batch=batch)
     clean = [plain(output) for output in outputs]
     follow = next((getattr(one.victim, 'boxes_follow_resize', False)
@@ -134,7 +141,7 @@ def _look(model, batch: dict, attackers: Mapping[str, Attacker], evaluators: Map
         done = attacker.perturb(batch)
         if name == 'learned':
             drawn = dict(zip(done.keys, done.pictures, strict=True))
-        said = model.test_step(done.batch)
+        said = answer(done.batch)
         if name in evaluators:
             evaluators[name].process(data_samples=said, data_batch=done.batch)
         version = seen[name]

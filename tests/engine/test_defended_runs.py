@@ -1,5 +1,7 @@
 """Runs with defences on the embedded demo: what is judged is the defended stock model, by every road."""
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from sparse_dense_attacks import InputError  # noqa: E402
+from sparse_dense_attacks import Artefact, InputError  # noqa: E402
 from sparse_dense_attacks.cli import defend, main  # noqa: E402
 from sparse_dense_attacks.cli.attack import attack_from_command_line, opened, prepare  # noqa: E402
 from sparse_dense_attacks.cli.configs import read_config  # noqa: E402
+from sparse_dense_attacks.patches import Fixed  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -190,6 +193,38 @@ def test_the_demo_models_have_a_table_of_defences(name):
     defend._check(attacks, defences)
     assert set(attacks) == {'spgd', 'sigma_zero'} and len(defences) == 6
     assert cfg.load_from.endswith(f'{name}.pth')
+
+
+def test_a_patch_of_each_defence_is_adaptive(tmp_path, capfd):
+    pattern = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(255).round() / 255
+    for name, colours in (('undefended', pattern), ('coarse', 1 - pattern)):
+        Artefact(colours, torch.ones(16, 16) > 0, Fixed(), {}).write(tmp_path / name)
+    artefact = str(tmp_path / '{defence}/patch.json')
+    path = config(tmp_path, f"""
+defences = dict(coarse={COARSE})
+attacks = dict(patch=dict(type='UniversalPatch', artefact={artefact!r}))
+""")
+    argv = ['defend', path, '--work-dir', str(tmp_path / 'table'), '--device', 'cpu', '--limit', '2']
+    assert main(argv) == 0
+    rows = ('undefended', 'coarse/static', 'coarse/adaptive')
+    used = [identity(tmp_path / 'table/patch' / row)['attack']['artefact'] for row in rows]
+    first, second = (next((tmp_path / 'table/patch' / row / 'images').rglob('*.png')).read_bytes() for row in rows[:2])
+    assert used[0] == used[1] != used[2] and first == second
+    shutil.rmtree(tmp_path / 'coarse')
+    assert main([*argv, '--work-dir', str(tmp_path / 'x')]) == 2
+    assert str(tmp_path / 'coarse/patch.json') in capfd.readouterr().err and not (tmp_path / 'x').exists()
+
+
+@pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'configs/defences/universal').glob('*.py')))
+def test_the_demo_models_have_a_table_of_universal_patches(name):
+    path = ROOT / f'configs/defences/universal/{name}.py'
+    cfg = read_config(str(path))
+    attacks, defences = (defend._named(cfg, key, str(path)) for key in ('attacks', 'defences'))
+    assert list(attacks) == ['patch'] and len(defences) == 6 and cfg.load_from.endswith(f'{name}.pth')
+    learned = read_config(re.search(r'sda fit sparse_dense_attacks::(\S+)', path.read_text())[1].join(
+        ['configs/', '']))
+    held_out = learned.test_dataloader.dataset.indices
+    assert cfg.test_dataloader.dataset.indices == held_out, 'judged on what it was not learned on'
 
 
 def test_transfer_to_a_defended_victim(tmp_path):

@@ -180,6 +180,23 @@ def test_a_fit_is_not_resumed_with_another_split(finished, tmp_path, capfd):
     assert (previous / 'patch.json').read_text() == kept
 
 
+def test_a_patch_is_learned_through_the_defence_of_its_config(finished, tmp_path, capfd):
+    coarse = ['judge=None', 'fit.epochs=1', 'defence.type=JPEG', 'defence.quality=8']
+    found = fit_from_command_line(arguments(tmp_path / 'a', judge=coarse))
+    page = json.loads((tmp_path / 'a/patch.json').read_text())
+    assert page['victim']['defence']['quality'] == 8
+    assert found['clean'] != finished[1]['clean'], 'judged by the defended model'
+    bare = fit_from_command_line(arguments(tmp_path / 'b', judge=coarse[:2]))
+    assert bare['clean'] == finished[1]['clean']
+    first, second = (Artefact.load(tmp_path / name / 'patch.json').pattern for name in 'ab')
+    assert not torch.equal(first, second)
+    assert main(fit_from_command_line, arguments(tmp_path / 'a', '--resume', judge=coarse[:2])) == 2
+    assert 'holds a fit with another victim' in capfd.readouterr().err
+    files = [*coarse, 'defence.space=original', 'threat.grid=original']
+    assert main(fit_from_command_line, arguments(tmp_path / 'c', judge=files)) == 2
+    assert "defences of the network's input" in capfd.readouterr().err
+
+
 def test_a_split_without_the_class_is_refused(tmp_path, capfd):
     one = 'fit_dataloader.dataset.indices=[0]'
     dataset = prepare_fit(arguments(tmp_path, options=[one])).test_loop.train.dataset
