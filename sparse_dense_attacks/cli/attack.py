@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
 from .common import building, check_device, say, writing_to
+from .launch import join
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -77,6 +78,7 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     from .checkpoints import guard_loading
     from .configs import read_config
 
+    join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     return attack_runner(read_config(args.config), args)
 
@@ -179,7 +181,7 @@ def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
 
 
 def settle(cfg: 'Config', args: argparse.Namespace, unset: str) -> str | None:
-    """Write images, weights, launcher and work dir of the arguments into a config.
+    """Write images, weights and work dir of the arguments into a config.
 
     Returns:
         The weights, None for random ones.
@@ -204,7 +206,7 @@ def settle(cfg: 'Config', args: argparse.Namespace, unset: str) -> str | None:
                find_weights(_own_weights(cfg, args), cfg.filename, unset))
     # The config of a resumed training resumes; what our runs resume is another thing.
     cfg.load_from, cfg.resume = weights, False
-    cfg.launcher = args.launcher
+    cfg.launcher = 'none'  # nothing is trained, so no model has to be kept in step with others
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     return weights
 

@@ -12,6 +12,7 @@ from pickle import UnpicklingError
 from .. import compat, screen
 from ..errors import InputError
 from ..screen import say
+from . import launch
 
 __all__ = ['CONFIG_ERRORS', 'building', 'check_device', 'check_ops', 'check_writable',
            'common_arguments', 'main', 'one_line', 'say', 'writing_to']
@@ -51,9 +52,16 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
         place = error.filename or 'where results go'
         say(f'error: disk full ({place}); {kept}: free some space and add --resume')
         return 2
+    except RuntimeError as error:
+        if not launch.is_lost(error):
+            raise
+        say(f'error: another process of this run has ended before its time; {kept}: add --resume')
+        return 2
     except KeyboardInterrupt:
         say(f'stopped; {kept}: add --resume to go on')
         return 130
+    finally:
+        launch.leave()
     return 0
 
 
@@ -87,7 +95,8 @@ def common_arguments(command: str, description: str, config: str) -> argparse.Ar
                         'weights names; by default such files are refused')
     parser.add_argument('-v', '--verbose', action='store_true', help='print all that the libraries '
                         'log; it is in the log file in any case')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
+                        help='several processes share the work: started by torchrun or srun')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
 

@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_world_size
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.structures import BaseDataElement
+
+from .ranks import Ranks
 
 __all__ = ['Scores', 'apart', 'spared']
 
@@ -61,6 +64,10 @@ def _guarded(name: str, method, failures: Failures):
 class Scores:
     """A pair of evaluators, of the clean and of the attacked images.
 
+    Processes that share a run have seen other batches each. What metrics kept of a batch is put in
+    the order of the data set on rank 0 before they compute anything, as if one process had seen all
+    of them.
+
     Args:
         clean, attacked: the evaluators, of which ``attacked`` is the one that hooks know.
         others: of other versions of the images, by name.
@@ -69,6 +76,37 @@ class Scores:
     def __init__(self, clean: Evaluator, attacked: Evaluator, **others: Evaluator):
         self.sides = dict(clean=clean, adv=attacked, **others)
         self.failures = {prefix: spared(evaluator) for prefix, evaluator in self.sides.items()}
+        self._ends: list[tuple[int, list[int]]] = []
+
+    @property
+    def _metrics(self) -> list[BaseMetric]:
+        return [metric for evaluator in self.sides.values() for metric in evaluator.metrics]
+
+    def mark(self, place: int) -> None:
+        """All evaluators have processed a batch, whose first image has this place in the data set."""
+        self._ends.append((place, [len(metric.results) for metric in self._metrics]))
+
+    def gather(self, ranks: Ranks, folder: Path) -> None:
+        """Let rank 0 have what the metrics of all processes kept, and the others nothing.
+
+        Args:
+            ranks: the processes.
+            folder: where mmengine may put files for a moment; one that all of them see.
+        """
+        if not ranks.several:
+            return
+        start, parts = [0] * len(self._metrics), []
+        for place, ends in self._ends:
+            kept = [metric.results[a:b]
+                    for metric, a, b in zip(self._metrics, start, ends, strict=True)]
+            parts.append((place, _on_cpu(kept)))
+            start = ends
+        of_all = sorted((part for own in ranks.gathered(parts) for part in own),
+                        key=lambda part: part[0])
+        for number, metric in enumerate(self._metrics):
+            metric.results[:] = [one for _, kept in of_all for one in kept[number]]
+            metric.collect_dir = str(folder)
+        self._ends.clear()
 
     def evaluate(self, dataset, keys: set[str]) -> tuple[dict, Failures]:
         """Metrics of all evaluators over the images with these keys, and which failed."""
@@ -83,6 +121,15 @@ class Scores:
         failed = {f'{prefix}/{name}': reason for prefix, failures in self.failures.items()
                   for name, reason in failures.items()}
         return metrics, failed
+
+
+def _on_cpu(value: Any) -> Any:
+    """What a metric kept, without tensors on a device that others do not have."""
+    if isinstance(value, torch.Tensor | BaseDataElement):
+        return value.to('cpu')
+    if isinstance(value, dict):
+        return {key: _on_cpu(one) for key, one in value.items()}
+    return type(value)(map(_on_cpu, value)) if type(value) in (list, tuple) else value
 
 
 def _number(value):
