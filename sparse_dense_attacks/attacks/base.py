@@ -98,7 +98,8 @@ class Attack:
 
     @final
     def __call__(self, objective: Objective, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, rechecks: int = 1) -> AttackResult:
+                 max_forwards: int | None = None, rechecks: int = 1,
+                 precision: torch.dtype | None = None) -> AttackResult:
         """Attack all images of an objective.
 
         Args:
@@ -109,6 +110,8 @@ class Attack:
             max_forwards: hard budget of forward passes per image, all included: the look at the clean image, the attack, and
                 those that judge its result. ``queries`` of the result never exceed it.
             rechecks: how often the victim is asked about a finished image, see :func:`judge`.
+            precision: what the victim may compute in while it is attacked (``torch.bfloat16``, ``torch.float16``); None for its
+                own, in which it judges results in any case. Images for which that is too little come back as failed.
 
         Returns:
             The adversarial images with success, sparsity and cost per image. Images the victim already gets wrong come back
@@ -121,7 +124,7 @@ class Attack:
         """
         if max_forwards is not None:
             max_forwards = _less_judging(objective, max_forwards, eight_bit, rechecks)
-        meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards)
+        meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards, precision)
         clean, images = meter.clean, meter.images
         worth = self.wanted(clean) & self.has_room(meter) & ~meter.failed
         if max_forwards is not None:
@@ -147,8 +150,8 @@ class Attack:
         adversarial = self._affordable(meter, adversarial)
         said = judge(objective, adversarial, meter, eight_bit, rechecks)
         valid = ~meter.failed
-        _warn('loss or gradient is not finite, or the result, so they count as not broken',
-              meter.failed, meter.keys)
+        end = 'so they count as not broken' if precision is None else f'in {precision}'
+        _warn(f'loss or gradient is not finite, or the result, {end}', meter.failed, meter.keys)
         short = self.too_small(meter)
         _warn('no group of pixels fits into what may change, so they stay as they are',
               short & ~self.has_room(meter), meter.keys)

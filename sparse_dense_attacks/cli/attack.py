@@ -16,7 +16,7 @@ from ..checks import check_task
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
-from .common import building, check_device, say, writing_to
+from .common import building, check_device, compile_model, say, writing_to
 from .launch import join
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     from ..threat_model import ThreatModel
     from .configs import unset_variables
 
+    _check_precision(args)
     unset = unset_variables(cfg)
     attack, goal = _attack_and_goal(cfg, args)
     given = cfg.to_dict()
@@ -125,6 +126,8 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     if shown is not None:
         digests = sorted(f'{one.key} {one.digest}' for one in Run.load(shown).records)
         identity['shown'] = hashlib.sha256('\n'.join(digests).encode()).hexdigest()[:16]
+    if args.amp is not None:
+        identity['amp'] = args.amp
     if defence is not None:
         identity['defence'] = describe(defence)
         if defence.space == 'input':
@@ -138,11 +141,14 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info, measures=measures, shown=shown,
+                        amp=args.amp,
                         check=(args.limit or 8) if args.check else 0)
     runner = build(cfg, args, weights, unset)
     if args.channels_last:
         import torch
         runner.model.to(memory_format=torch.channels_last)
+    if args.compile:
+        compile_model(runner.model)
     return runner
 
 
@@ -246,9 +252,20 @@ def parser(command: str, description: str, config: str) -> argparse.ArgumentPars
     parser.add_argument('--channels-last', action='store_true', help='lay out the weights of '
                         'convolutions with their channels last, which many processors prefer; '
                         'results differ in the last bits')
+    parser.add_argument('--amp', choices=('bf16', 'fp16'), help='let the model compute in 16 bits '
+                        'while it is attacked; it is judged in full precision')
+    parser.add_argument('--compile', action='store_true', help="compile the model with torch's "
+                        'compiler: slow to start, and again for each size of input; results differ '
+                        'in the last bits')
     parser.add_argument('--check', action='store_true', help='attack nothing: list what the model '
                         'finds in the first images (8, or --limit) and its metrics on them')
     return parser
+
+
+def _check_precision(args: argparse.Namespace) -> None:
+    import torch
+    if args.amp == 'fp16' and (args.device == 'cpu' or not torch.cuda.is_available()):
+        raise InputError('--amp fp16 is for GPUs, and this run has none: use --amp bf16')
 
 
 def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]:

@@ -8,14 +8,18 @@ import tempfile
 import uuid
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 from .. import compat, screen
 from ..errors import InputError
 from ..screen import say
 from . import launch
 
+if TYPE_CHECKING:
+    from torch import nn
+
 __all__ = ['CONFIG_ERRORS', 'building', 'check_device', 'check_ops', 'check_writable',
-           'common_arguments', 'main', 'one_line', 'say', 'writing_to']
+           'common_arguments', 'compile_model', 'main', 'one_line', 'say', 'writing_to']
 
 # Failures of mmengine, mmcv and the model libraries that mean a wrong config, and no bug of theirs.
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError,
@@ -204,6 +208,24 @@ def check_device(device: str | None) -> None:
     import torch
     if device == 'cuda' and not torch.cuda.is_available():
         raise InputError('--device cuda: torch sees no GPU; use --device cpu, or run sda doctor')
+
+
+def compile_model(model: 'nn.Module') -> None:
+    """Let torch compile what of a model takes the most time, in place.
+
+    That is the backbone, or the whole of a model that has none: what comes after it depends on what
+    it finds in each image.
+
+    Raises:
+        InputError: torch's compiler does not work here.
+    """
+    import torch
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2))
+    except Exception as error:  # the compiler's parts raise whatever they like
+        raise InputError(f"--compile: torch's compiler does not work here ({one_line(error)}); it "
+                         'needs a C++ compiler, or leave the option out') from error
+    dict(model.named_children()).get('backbone', model).compile()
 
 
 def check_ops() -> None:

@@ -78,6 +78,8 @@ class AttackLoop(TestLoop):
             ``['anc', 'is', 'detections']``; kept in its record.
         check: where above 0, attack nothing, but show what the model finds in so many images.
         shown: work dir of another run, whose images are shown to the victim in place of an attack.
+        amp: 'bf16' or 'fp16', what the model computes in while it is attacked, see
+            :class:`.attacker.Attacker`.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
     """
@@ -85,7 +87,7 @@ class AttackLoop(TestLoop):
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
                  resume: bool = False, run_info: dict | None = None, check: int = 0,
-                 measures: Sequence = (), shown: str | None = None, **older):
+                 measures: Sequence = (), shown: str | None = None, amp: str | None = None, **older):
         self.shown = shown
         self.resume, self.check = resume, check
         self.run_info = {'identity': {}} if run_info is None else run_info
@@ -107,7 +109,7 @@ class AttackLoop(TestLoop):
         self.clean_evaluator = clean_evaluator
         threat = ThreatModel.build(threat, older, 'AttackLoop')
         dataset = self.dataloader.dataset
-        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures)
+        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures, amp)
         check_keys(dataset)
         self.places = keys_of(dataset)
         if threat.grid == 'original':
@@ -162,7 +164,7 @@ class AttackLoop(TestLoop):
                         raise InputError(f"image '{key}' could be read when the run began but "
                                          f'cannot be now: {reason}')
                 if len(data_batch['inputs']):
-                    self.run_iter(idx, data_batch)
+                    self._run_batch(idx, data_batch)
                 done = len(data_batch['inputs']) + len(unreadable)
                 advance(self.ranks.finished(done))
             if self.ranks.several:
@@ -173,6 +175,24 @@ class AttackLoop(TestLoop):
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
+
+    def _run_batch(self, idx: int, data_batch: dict) -> None:
+        """What :meth:`run_iter` does; where memory is short, one line with what fits.
+
+        Raises:
+            InputError: the memory of the GPU is too small for the batch.
+        """
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            return self.run_iter(idx, data_batch)
+        # here the tensors of the failure are gone
+        images = len(data_batch['inputs'])
+        fit = self.attacker.images_that_fit(data_batch)
+        if not fit:
+            raise InputError('the memory of the GPU is too small for a single image: use a smaller '
+                             'model or images, or --device cpu')
+        option = f'--cfg-options test_dataloader.batch_size={fit}'
+        raise InputError(f'the memory of the GPU is too small for {images} images at once, {fit} '
+                         f'fit: add {option} and --resume')
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:

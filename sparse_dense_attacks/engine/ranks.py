@@ -46,7 +46,7 @@ class ClaimedBatches(Sampler):
                              "set: set test_dataloader.sampler = dict(type='DefaultSampler', "
                              'shuffle=False)')
         images = range(len(sampler.dataset))
-        self.batches = list(BatchSampler(images, batch_size, drop_last))  # type: ignore[arg-type]
+        self.batches = list(BatchSampler(images, batch_size, drop_last))
         self.number, self.passes = next(_NUMBERS), 0
 
     def __len__(self) -> int:

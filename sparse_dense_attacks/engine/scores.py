@@ -1,5 +1,6 @@
 """The victim's own metrics, before and after; none takes the run down."""
 import copy
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class Scores:
             metric.collect_dir = str(folder)
         self._ends.clear()
 
-    def evaluate(self, dataset, keys: set[str]) -> tuple[dict, Failures]:
+    def evaluate(self, dataset, keys: Container[str]) -> tuple[dict, Failures]:
         """Metrics of all evaluators over the images with these keys, and which failed."""
         metrics: dict[str, Any] = {}
         for prefix, evaluator in self.sides.items():
@@ -139,7 +140,7 @@ def _number(value):
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
 
 
-def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:
+def _restrict(evaluator: Evaluator, dataset, keys: Container[str]) -> None:
     """Score a subset of COCO or LVIS as that subset.
 
     Otherwise their metrics count every image of the annotation file as missed. Others look at what

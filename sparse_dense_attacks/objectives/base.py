@@ -14,6 +14,8 @@ from ..types import Surroundings, Verdict
 
 __all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'Surrounded']
 
+_SCALE = 1024.0  # lifts gradients above the least that a half precision float can hold
+
 
 class Objective(Protocol):
     """What an attack is given: images, where they may change, and a judge. No task, no model.
@@ -160,16 +162,24 @@ class MeteredObjective:
     An image whose budget is spent is not shown to the model any more: its verdicts are ``loss = -inf, margin = 1, success =
     False``, so no attack can profit from further calls. An image may occur several times among ``rows``.
 
+    Args:
+        objective: what is asked.
+        max_forwards: the budget of each image; None for none.
+        precision: what the model computes in where torch's autocast thinks that it may; None for what it always does. The verdict
+            on the clean images is that of the model as it is.
+
     Attributes:
         forwards, backwards: (B,) int64 on the CPU.
         stage: (B,) int64 on the CPU, see :class:`~sparse_dense_attacks.AttackResult`.
     """
 
-    def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None):
+    def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None,
+                 precision: torch.dtype | None = None):
         if max_forwards is not None and (not isinstance(max_forwards, int) or max_forwards < 1):
             raise InputError(f'max_forwards = {max_forwards}: expected at least 1 (int), the look '
                              'at the clean image')
         self.objective, self.max_forwards = objective, max_forwards
+        self.precision = precision
         self.images, self.keys = objective.images, objective.keys
         self.region = objective.region
         self.eligible, self.defined = objective.eligible, objective.defined
@@ -244,9 +254,18 @@ class MeteredObjective:
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(lambda grad: self._count_backward(grad, rows))
-        verdict = _as_type(self.objective(x, rows), x.dtype)
+        verdict = self._answer(x, rows)
         _count(self._broken, rows, ~verdict.loss.isfinite())
         return verdict
+
+    def _answer(self, x: Tensor, rows: Tensor) -> Verdict:
+        if self.precision is None:
+            return _as_type(self.objective(x, rows), x.dtype)
+        scale = _SCALE if self.precision == torch.float16 else 1.0
+        with torch.autocast(x.device.type, self.precision):
+            verdict = self.objective(_scaled(x, 1 / scale), rows)
+        verdict = _as_type(verdict, x.dtype)
+        return replace(verdict, **{name: _scaled(value, scale) for name, value in _numbers(verdict)})
 
     def fail(self, rows: Tensor, which: Tensor) -> None:
         """Give up those of the images ``rows`` that are marked in ``which``, (b,) bool."""
@@ -262,8 +281,32 @@ class MeteredObjective:
 
 def _as_type(verdict: Verdict, dtype: torch.dtype) -> Verdict:
     """The verdict in the type of the images, whatever the model computes in."""
-    return replace(verdict, **{name: value.to(dtype) for name in ('loss', 'margin', 'logits')
-                               if (value := getattr(verdict, name)) is not None})
+    return replace(verdict, **{name: value.to(dtype) for name, value in _numbers(verdict)})
+
+
+def _numbers(verdict: Verdict) -> Iterator[tuple[str, Tensor]]:
+    """What of a verdict may have a gradient, by name."""
+    for name in ('loss', 'margin', 'logits'):
+        value = getattr(verdict, name)
+        if value is not None:
+            yield name, value
+
+
+class _Scaled(torch.autograd.Function):
+    """A tensor whose gradient is multiplied on its way back."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.factor, None
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1 else _Scaled.apply(x, factor)
 
 
 def _count(counter: Tensor, rows: Tensor, which: Tensor) -> None:
