@@ -28,8 +28,9 @@ def roi_align_backward(
     pool_mode: int, aligned: bool,
 ) -> None:  # fmt: skip
     import torchvision  # noqa: F401  registers the operator
+    wide = torch.promote_types(grad_output.dtype, torch.float32)  # there is none for 16 bits
     grad_input.copy_(torch.ops.torchvision._roi_align_backward(
-        grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_input.shape,
+        grad_output.to(wide), rois.to(wide), spatial_scale, aligned_height, aligned_width, *grad_input.shape,
         sampling_ratio, aligned))
 
 

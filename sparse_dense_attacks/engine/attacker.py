@@ -173,7 +173,7 @@ class Attacker:
         """
         with gradients(self.victim.model), self.victim.session():
             task = self.open(data_batch, region)
-            keys, result = task.objective.keys, self.run(task.objective, self.amp)
+            keys, result = task.objective.keys, self._first_try(task.objective)
             again = result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 or self.amp else []
             if again and self.amp:
                 warn(f'{len(again)} of {len(keys)} images are too much for {self.amp}, so they are '
@@ -187,6 +187,16 @@ class Attacker:
                 result = result.with_row(row, alone)
             found = self._finished(data_batch, task, result)
             return self._with_measures(found, task) if self.measures.chosen else found
+
+    def _first_try(self, objective: Objective) -> AttackResult:
+        try:
+            return self.run(objective, self.amp)
+        except RuntimeError as error:
+            text = str(error).splitlines()[0] if str(error) else ''
+            if self.amp is None or not any(word in text for word in ('Half', 'BFloat16', 'dtype')):
+                raise
+            raise InputError(f'--amp {self.amp}: a part of this model cannot compute in it ({text}): '
+                             'try the other one, or leave the option out') from error
 
     def images_that_fit(self, data_batch: dict) -> int:
         """Of the first images of a batch, halved until it fits, how many one step of an attack

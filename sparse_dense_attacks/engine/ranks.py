@@ -3,9 +3,11 @@
 An attack that stops early takes longer over some batches than over others, so nobody gets a fixed
 share: who is idle takes the next batch that nobody has taken. The batches are those of one process.
 """
+import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
+from unittest import mock
 
 import torch.distributed as dist
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size
@@ -15,7 +17,7 @@ from torch.utils.data import BatchSampler, Sampler
 
 from ..errors import InputError
 
-__all__ = ['ClaimedBatches', 'Ranks', 'shared_out', 'store_for']
+__all__ = ['ClaimedBatches', 'Ranks', 'alone', 'shared_out', 'store_for']
 
 Value = TypeVar('Value')
 _NUMBERS = itertools.count()  # of what processes share, which all of them make in the same order
@@ -76,6 +78,13 @@ def shared_out(dataloader: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within it mmengine takes this process for the only one, so that it may do what others do not."""
+    with mock.patch.object(dist, 'is_initialized', lambda: False):
+        yield
+
+
 class Ranks:
     """The processes of a run, one where nobody has made a process group.
 
@@ -104,6 +113,12 @@ class Ranks:
                              f'{others[0]} are not those of rank 0; give all of them the same '
                              'config, weights and files')
 
+    def claimed(self, entries: Sequence[Value]) -> Iterator[Value]:
+        """Those that no other process has taken, one after the other; in the end each had one."""
+        for number, entry in enumerate(entries):
+            if not self.several or store_for(f'entries/{self._number}').add(str(number), 1) == 1:
+                yield entry
+
     def finished(self, images: int) -> int:
         """How many images were finished, by anybody, since the last call; ``images`` by this one."""
         if not self.several:
@@ -114,6 +129,13 @@ class Ranks:
     def wait(self) -> None:
         """Until all are here."""
         barrier()
+
+    def told(self, value: Value | None) -> Value:
+        """What rank 0 has, on all of them."""
+        found: list[Any] = [value]
+        if self.several:
+            dist.broadcast_object_list(found)
+        return found[0]
 
     def gathered(self, value: Value) -> list[Value]:
         """What each of them has, in their order, on rank 0; nothing on the others."""

@@ -2,9 +2,7 @@
 import json
 import os
 import signal
-import socket
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from sparse_dense_attacks.engine.ranks import ClaimedBatches, shared_out  # noqa
 from sparse_dense_attacks.engine.scores import Scores  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
 from sparse_dense_attacks.results import Run  # noqa: E402
-from tests import forks  # noqa: E402
+from tests.ranks import start  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -32,31 +30,6 @@ def arguments(work_dir: Path, *extra, limit=IMAGES) -> list[str]:
     return [str(ROOT / 'configs/spgd_yolox.py'), '--work-dir', str(work_dir), '--limit', str(limit), '--device', 'cpu', *extra,
             '--cfg-options', 'attack.steps=6', 'attack.early_stop=True', f'test_dataloader.batch_size={BATCH}',
             'test_dataloader.num_workers=0', 'pictures=0']
-
-
-def start(arguments_of: list[list[str]], work_dir: Path, **environment) -> list[tuple[int, str]]:
-    """The exit status of each process and what it printed."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    jobs, work_dir = [], Path(work_dir)
-    work_dir.parent.mkdir(parents=True, exist_ok=True)
-    for rank, words in enumerate(arguments_of):
-        own = os.environ | dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(len(arguments_of)), OMP_NUM_THREADS='1',
-                                MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), PYTHONPATH=str(ROOT))
-        own |= environment.get(f'rank{rank}', {})
-        out = work_dir.with_name(f'{work_dir.name}.{rank}.log')
-        jobs.append((forks.start([__file__, *words, '--launcher', 'pytorch'], out, environment=own), out))
-    try:
-        until = time.monotonic() + 240
-        for job, out in jobs:
-            job.join(max(until - time.monotonic(), 0))
-            assert job.exitcode is not None, f'it waits for ever: {out.read_text()[-2000:]}'
-    finally:
-        for job, _ in jobs:
-            job.kill()
-            job.join()
-    return [(job.exitcode, out.read_text()) for job, out in jobs]
 
 
 def results(work_dir: Path):
@@ -81,7 +54,7 @@ def alone(tmp_path_factory):
 
 
 def test_what_several_find_is_what_one_finds(alone, tmp_path):
-    for status, printed in start([arguments(tmp_path / 'run')] * 3, tmp_path / 'run'):
+    for status, printed in start([[__file__, *arguments(tmp_path / 'run')]] * 3, tmp_path):
         assert status == 0, printed
     assert results(tmp_path / 'run') == alone
     answers = [len(path.read_text().splitlines()) for path in (tmp_path / 'run/views').glob('answers*.jsonl')]
@@ -90,7 +63,7 @@ def test_what_several_find_is_what_one_finds(alone, tmp_path):
 
 def test_one_that_is_killed_loses_nothing_and_the_other_ends(alone, tmp_path):
     run = tmp_path / 'run'
-    first, second = start([arguments(run)] * 2, run, rank1={DONE: '1'})
+    first, second = start([[__file__, *arguments(run)]] * 2, tmp_path, rank1={DONE: '1'})
     assert second[0] == -signal.SIGKILL
     assert first[0] == 2 and 'error: another process of this run has ended before its time; ' in first[1]
     assert 'Traceback' not in first[1]
@@ -104,7 +77,7 @@ def test_one_that_is_killed_loses_nothing_and_the_other_ends(alone, tmp_path):
 
 
 def test_processes_that_see_different_images_say_so_once(tmp_path):
-    said = start([arguments(tmp_path / 'run', limit=limit) for limit in (2, 3)], tmp_path / 'run')
+    said = start([[__file__, *arguments(tmp_path / 'run', limit=limit)] for limit in (2, 3)], tmp_path)
     assert [status for status, _ in said] == [2, 2]
     errors = [line for _, printed in said for line in printed.splitlines() if line.startswith('error')]
     assert len(errors) == 1 and 'see different images: those of rank 1 are not those of rank 0' in errors[0]

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def arguments(work_dir, *extra, batch_size=4):
+    options = ['attack.steps=3', f'test_dataloader.batch_size={batch_size}', 'test_dataloader.num_workers=0', 'pictures=0']
     return [str(ROOT / 'configs/spgd_resnet18.py'), '--work-dir', str(work_dir), '--limit', '4', '--device', 'cpu', *extra,
-            '--cfg-options', 'attack.steps=3', f'test_dataloader.batch_size={batch_size}', 'test_dataloader.num_workers=0', 'pictures=0']
+            '--cfg-options', *options]
 
 
 def records(work_dir) -> dict:
@@ -34,8 +35,8 @@ def test_an_image_for_which_16_bits_are_too_few_is_attacked_in_full_precision(tm
     def spoil(module, given, found):  # the first of the three images that the model has right
         half = torch.is_autocast_enabled('cpu')
         seen.append((len(found[-1]), half, found[-1].dtype))
-        return tuple(one * one.new_tensor([torch.inf, 1, 1])[:, None, None, None] if half and len(one) == 3 else one
-                     for one in found)
+        spoilt = half and len(found[-1]) == 3
+        return tuple(one * one.new_tensor([torch.inf, 1, 1])[:, None, None, None] for one in found) if spoilt else found
 
     runner.model.backbone.register_forward_hook(spoil)
     with common.screen.quiet():
@@ -51,6 +52,18 @@ def test_an_image_for_which_16_bits_are_too_few_is_attacked_in_full_precision(tm
     assert 'amp' not in json.loads((tmp_path / 'full/run.json').read_text())['identity']
     with pytest.raises(InputError, match='another amp'):
         prepare(arguments(tmp_path / 'half', '--resume')).test()
+
+
+def test_a_model_of_which_a_part_knows_no_16_bits_is_one_line(tmp_path):
+    runner = prepare(arguments(tmp_path, '--amp', 'bf16'))
+
+    def refuse(module, given):
+        if torch.is_autocast_enabled('cpu'):
+            raise NotImplementedError('"roi_align_forward_kernel" not implemented for \'BFloat16\'')
+
+    runner.model.head.register_forward_pre_hook(refuse)
+    with pytest.raises(InputError, match="--amp bf16: a part of this model cannot compute in it .*BFloat16.*try the other one"):
+        runner.test()
 
 
 def test_half_precision_is_for_gpus(tmp_path, capsys):
@@ -80,18 +93,18 @@ def test_too_little_memory_is_one_line_with_what_fits(most, said, tmp_path):
 
 
 class Whole(torch.nn.Module):
-    pass
+    def compile(self):
+        self.compiled = True
 
 
 def test_the_backbone_is_compiled_where_there_is_one(monkeypatch):
-    compiled, tried = [], []
-    monkeypatch.setattr(torch.nn.Module, 'compile', lambda module: compiled.append(module))
+    tried = []
     monkeypatch.setattr(torch, 'compile', lambda function: tried.append(function) or function)
     plain, parts = Whole(), Whole()
     parts.backbone, parts.head = Whole(), Whole()
     common.compile_model(plain)
     common.compile_model(parts)
-    assert compiled == [plain, parts.backbone] and len(tried) == 2
+    assert plain.compiled and parts.backbone.compiled and 'compiled' not in vars(parts) and len(tried) == 2
 
     def fails(function):
         raise RuntimeError('InvalidCxxCompiler:\nNo working C++ compiler found')
