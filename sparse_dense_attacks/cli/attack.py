@@ -141,7 +141,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info, measures=measures, shown=shown,
-                        amp=args.amp,
+                        amp=args.amp, sync_every=args.sync_every,
                         check=(args.limit or 8) if args.check else 0)
     runner = build(cfg, args, weights, unset)
     if args.channels_last:
@@ -254,6 +254,8 @@ def parser(command: str, description: str, config: str) -> argparse.ArgumentPars
                         'results differ in the last bits')
     parser.add_argument('--amp', choices=('bf16', 'fp16'), help='let the model compute in 16 bits '
                         'while it is attacked; it is judged in full precision')
+    parser.add_argument('--sync-every', type=int, metavar='N', help='look only every N iterations '
+                        'which images are done; default: 1 on the CPU, 8 on a GPU')
     parser.add_argument('--compile', action='store_true', help="compile the model with torch's "
                         'compiler: slow to start, and again for each size of input; results differ '
                         'in the last bits')

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from ..attacks import Attack
 from ..attacks.base import judge, judging_cost, warn_if_random
-from ..checks import check_choice, check_config, check_task, check_value, files_for, shown
+from ..checks import (
+    check_choice,
+    check_config,
+    check_int,
+    check_task,
+    check_value,
+    files_for,
+    shown,
+)
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
 from ..objectives.expected import expected
@@ -114,6 +122,7 @@ class Attacker:
         amp: 'bf16' or 'fp16', what the model computes in while it is attacked; None for its own
             precision, in which results are judged, and images attacked for which 16 bits were too
             few.
+        sync_every: see :class:`~sparse_dense_attacks.attacks.Attack`.
 
     Raises:
         InputError: the goal is one of another task; the original grid without ``files``.
@@ -126,6 +135,7 @@ class Attacker:
     measures: Measures = field(default_factory=Measures, repr=False, compare=False)
     channels: str | None = None
     amp: str | None = None
+    sync_every: int | None = None
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
@@ -136,6 +146,8 @@ class Attacker:
         check_task(self.goal, self.victim.task)
         if self.amp is not None:
             check_choice(self, 'amp', tuple(PRECISIONS))
+        if self.sync_every is not None:
+            check_int(self, 'sync_every')
         if self.threat.grid == 'original' and self.files is None:
             raise InputError("threat.grid = 'original' needs the test pipeline between the files "
                              'and the network, which is not known here: attack a test or '
@@ -145,7 +157,7 @@ class Attacker:
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
                  threat: ThreatModel | dict | None = None, files: FileGrid | None = None,
                  measures: Sequence = (), channels: str | None = None, amp: str | None = None,
-                 **options) -> 'Attacker':
+                 sync_every: int | None = None, **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
@@ -153,7 +165,7 @@ class Attacker:
             **options: arguments of the victim class.
         """
         return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files,
-                   Measures(measures), channels, amp)
+                   Measures(measures), channels, amp, sync_every)
 
     def perturb(self, data_batch: dict, region: Tensor | None = None) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -318,7 +330,8 @@ class Attacker:
         if most is not None and threat.grid == 'original':
             most -= judging_cost(objective, rechecks=threat.rechecks)  # by the pipeline itself
         precision = None if amp is None else PRECISIONS[amp]
-        return self.attack(objective, threat.seed, threat.eight_bit, most, threat.rechecks, precision)
+        return self.attack(objective, threat.seed, threat.eight_bit, most, threat.rechecks, precision,
+                           self.sync_every)
 
     @property
     def draws_at_random(self) -> bool:
@@ -355,13 +368,14 @@ class Attacker:
 
 
 def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: ThreatModel,
-                 measures: Sequence = (), amp: str | None = None) -> Attacker:
+                 measures: Sequence = (), amp: str | None = None,
+                 sync_every: int | None = None) -> Attacker:
     """The attacker of a runner's model on a data set of the same classes.
 
     Args:
         victim: arguments of the victim class beside those that the data set decides.
         measures: names of measures to take.
-        amp: see :class:`Attacker`.
+        amp, sync_every: see :class:`Attacker`.
 
     Raises:
         InputError: another number of classes, or annotations that :func:`check_truth` refuses.
@@ -379,7 +393,7 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: Thr
     if attack.needs_surroundings:
         channels = channels_of(runner, dataset, files)
     attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, channels, amp,
-                                 **options)
+                                 sync_every, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: '

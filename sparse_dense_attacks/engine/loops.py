@@ -80,6 +80,7 @@ class AttackLoop(TestLoop):
         shown: work dir of another run, whose images are shown to the victim in place of an attack.
         amp: 'bf16' or 'fp16', what the model computes in while it is attacked, see
             :class:`.attacker.Attacker`.
+        sync_every: how often an attack looks which images are done, see there.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
     """
@@ -87,7 +88,8 @@ class AttackLoop(TestLoop):
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
                  resume: bool = False, run_info: dict | None = None, check: int = 0,
-                 measures: Sequence = (), shown: str | None = None, amp: str | None = None, **older):
+                 measures: Sequence = (), shown: str | None = None, amp: str | None = None,
+                 sync_every: int | None = None, **older):
         self.shown = shown
         self.resume, self.check = resume, check
         self.run_info = {'identity': {}} if run_info is None else run_info
@@ -109,7 +111,8 @@ class AttackLoop(TestLoop):
         self.clean_evaluator = clean_evaluator
         threat = ThreatModel.build(threat, older, 'AttackLoop')
         dataset = self.dataloader.dataset
-        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures, amp)
+        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures, amp,
+                                     sync_every)
         check_keys(dataset)
         self.places = keys_of(dataset)
         if threat.grid == 'original':

@@ -114,6 +114,7 @@ class Restricted:
     Attributes:
         failed: (b,) bool, images that are of no more use.
         forwards: (b,) int64 on the CPU, spent so far.
+        sync_every: see :class:`MeteredObjective`.
         others as in :class:`Objective`.
     """
 
@@ -144,6 +145,22 @@ class Restricted:
     def forwards(self) -> Tensor:
         return self.objective.forwards[self.rows]
 
+    @property
+    def sync_every(self) -> int:
+        return self.objective.sync_every
+
+    def rest(self, rows: Tensor, which: Tensor) -> None:
+        """See :meth:`MeteredObjective.rest`."""
+        self.objective.rest(self.rows[rows], which)
+
+    def idled(self, rows: Tensor) -> Tensor:
+        """See :meth:`MeteredObjective.idled`."""
+        return self.objective.idled(self.rows[rows])
+
+    def refund(self, rows: Tensor, passes: Tensor) -> None:
+        """See :meth:`MeteredObjective.refund`."""
+        self.objective.refund(self.rows[rows], passes)
+
     def reserved(self) -> AbstractContextManager[None]:
         """See :meth:`MeteredObjective.reserved`."""
         return self.objective.reserved()
@@ -167,6 +184,8 @@ class MeteredObjective:
         max_forwards: the budget of each image; None for none.
         precision: what the model computes in where torch's autocast thinks that it may; None for what it always does. The verdict
             on the clean images is that of the model as it is.
+        sync_every: a core need look only every so many iterations which of its images are done. Until then it asks on, about all;
+            what is asked about an image that :meth:`rest` has been told of counts nowhere.
 
     Attributes:
         forwards, backwards: (B,) int64 on the CPU.
@@ -174,12 +193,12 @@ class MeteredObjective:
     """
 
     def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None,
-                 precision: torch.dtype | None = None):
+                 precision: torch.dtype | None = None, sync_every: int = 1):
         if max_forwards is not None and (not isinstance(max_forwards, int) or max_forwards < 1):
             raise InputError(f'max_forwards = {max_forwards}: expected at least 1 (int), the look '
                              'at the clean image')
         self.objective, self.max_forwards = objective, max_forwards
-        self.precision = precision
+        self.precision, self.sync_every = precision, sync_every
         self.images, self.keys = objective.images, objective.keys
         self.region = objective.region
         self.eligible, self.defined = objective.eligible, objective.defined
@@ -190,6 +209,9 @@ class MeteredObjective:
         self._reserve = 0
         self._broken, self._sloped = torch.zeros(2, len(self.images), dtype=torch.int64,
                                                  device=self.images.device)
+        # which images are done, as the device knows, and the passes spent on them since
+        self._idle = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+        self._idled = torch.zeros(2, len(self.images), dtype=torch.int64, device=self.images.device)
 
     @property
     def failed(self) -> Tensor:
@@ -255,8 +277,33 @@ class MeteredObjective:
             x = x.view_as(x)
             x.register_hook(lambda grad: self._count_backward(grad, rows))
         verdict = self._answer(x, rows)
-        _count(self._broken, rows, ~verdict.loss.isfinite())
+        self._notice(self._broken, rows, ~verdict.loss.isfinite())
+        self._waste(0, rows)
         return verdict
+
+    def rest(self, rows: Tensor, which: Tensor) -> None:
+        """Count nothing that is asked about those of the images ``rows`` that ``which`` marks, (b,) bool on the device."""
+        self._idle[rows] = which
+
+    def idled(self, rows: Tensor) -> Tensor:
+        """(2, b) int64 on the device, forwards and backwards that were spent on the images ``rows`` while they rested."""
+        return self._idled[:, rows]
+
+    def refund(self, rows: Tensor, passes: Tensor) -> None:
+        """Take these back, (2, b) int64 on the CPU; the images rest no more."""
+        self.forwards[rows] -= passes[0]
+        self.backwards[rows] -= passes[1]
+        self._idle[rows] = False
+        self._idled[:, rows] = 0
+
+    def _waste(self, kind: int, rows: Tensor) -> None:
+        if self.sync_every > 1:
+            _count(self._idled[kind], rows, self._idle[rows] * self.objective.passes)
+
+    def _notice(self, counter: Tensor, rows: Tensor, which: Tensor) -> None:
+        if self.sync_every > 1:
+            which = which & ~self._idle[rows]
+        _count(counter, rows, which)
 
     def _answer(self, x: Tensor, rows: Tensor) -> Verdict:
         if self.precision is None:
@@ -273,10 +320,11 @@ class MeteredObjective:
 
     def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
         self.backwards.index_add_(0, rows, torch.full_like(rows, self.objective.passes))
+        self._waste(1, rows)
         # cheap on every device; NaN and inf survive it
         ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])
-        _count(self._broken, rows, ~ends.isfinite().all(0))
-        _count(self._sloped, rows, (ends != 0).any(0))
+        self._notice(self._broken, rows, ~ends.isfinite().all(0))
+        self._notice(self._sloped, rows, (ends != 0).any(0))
 
 
 def _as_type(verdict: Verdict, dtype: torch.dtype) -> Verdict:
