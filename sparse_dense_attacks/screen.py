@@ -25,13 +25,32 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ['add_row', 'attach', 'first', 'printable', 'progress', 'quiet', 'say', 'show']
+__all__ = ['add_row', 'attach', 'first', 'printable', 'progress', 'quiet', 'say', 'share', 'shared', 'show']
 
 _PACKAGE = str(Path(__file__).parent)
 
 
+_ways: list[Callable[[str], bool]] = []  # of finding out whether others print, too
+
+
+def share(is_first: Callable[[str], bool] | None) -> None:
+    """Print of lines that several processes :func:`say` the first only.
+
+    Args:
+        is_first: whether nobody has said a line before; None to print all again.
+    """
+    _ways[:] = [] if is_first is None else [is_first]
+
+
+def shared() -> bool:
+    """Whether others print, too."""
+    return bool(_ways)
+
+
 def say(line: str) -> None:
     """Print a line on stderr; yellow where it warns."""
+    if not all(is_first(line) for is_first in _ways):
+        return
     style = 'yellow' if line.startswith('warning: ') else ''
     _print(Console(stderr=True, highlight=False, soft_wrap=True), Text(line, style))
 

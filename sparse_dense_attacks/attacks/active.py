@@ -4,7 +4,15 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-__all__ = ['Active']
+from ..objectives.base import Restricted
+
+__all__ = ['Active', 'store']
+
+
+def store(best: Tensor, rows: Tensor, x: Tensor, better: Tensor) -> None:
+    """Put those of ``x`` (b, ...) that are ``better``, (b,) bool, into ``best`` at ``rows``; nobody waits for the device."""
+    wide = better.view(-1, *[1] * (x.ndim - 1))
+    best[rows] = torch.where(wide, x, best[rows])
 
 
 class Active(SimpleNamespace):
@@ -22,12 +30,15 @@ class Active(SimpleNamespace):
 
     Attributes:
         rows: (b,) int64 on the CPU, which of the B images are left; what an objective and an ``ImageRNG`` are asked with.
+        idle: (b,) bool on the device, those that are done, but nobody has looked yet; see :meth:`leave`.
     """
     rows: Tensor
+    idle: Tensor
 
     def __init__(self, **kept: Tensor):
-        count = len(next(iter(kept.values())))
-        super().__init__(rows=torch.arange(count), **kept)
+        first = next(iter(kept.values()))
+        idle = torch.zeros(len(first), dtype=torch.bool, device=first.device)
+        super().__init__(rows=torch.arange(len(first)), idle=idle, **kept)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -39,3 +50,44 @@ class Active(SimpleNamespace):
         index = stay.nonzero()[:, 0]
         for name, kept in list(vars(self).items()):
             setattr(self, name, kept.index_select(0, index.to(kept.device)))
+
+    def leave(self, objective: Restricted, done: Tensor, now: bool, *flags: Tensor) -> Tensor | None:
+        """Let images go that are done, ``now`` or the next time: until then they are idle, and cost nothing.
+
+        Args:
+            objective: what the core was given.
+            done: (b,) bool on the device.
+            now: wait for the device and look which those are.
+            flags: (b,) bool or int each, what else there is to know.
+
+        Returns:
+            The flags of the images that stay, (F, b) int64 on the CPU; None where nobody looked.
+        """
+        self.idle = self.idle | done
+        objective.rest(self.rows, self.idle)
+        if not now:
+            return None
+        told = torch.stack([self.idle.long(), *objective.idled(self.rows), *flags]).cpu()
+        objective.refund(self.rows, told[1:3])
+        stay = told[0] == 0
+        self.keep(stay)
+        return told[3:, stay]
+
+    def settle(self, objective: Restricted, best: Tensor, x: Tensor, better: Tensor, done: Tensor, step: int, last: bool) -> None:
+        """Keep the candidates that are better, and let images go that are done; waits for the device once, or not at all.
+
+        Args:
+            objective: what the core was given; its ``sync_every`` says how often to look.
+            best: (B, C, H, W), what is kept of all images.
+            x: (b, C, H, W) candidates.
+            better, done: (b,) bool on the device.
+            step: number of the iteration, from 0.
+            last: it is the last one, in which all images are done.
+        """
+        if objective.sync_every == 1:
+            better, done = torch.stack([better, done]).cpu()
+            best[self.rows[better]] = x[better]
+            self.keep(~done)
+        else:
+            store(best, self.rows, x, better & ~self.idle)
+            self.leave(objective, done, last or (step + 1) % objective.sync_every == 0)

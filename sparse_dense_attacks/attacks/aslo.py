@@ -196,6 +196,10 @@ class Penalised(Restricted):
     def forwards(self) -> Tensor:
         return self.objective.forwards
 
+    @property
+    def sync_every(self) -> int:
+        return 1  # an answer changes the next one
+
     def reserved(self):
         return self.objective.reserved()
 

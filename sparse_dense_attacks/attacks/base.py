@@ -22,6 +22,7 @@ from ..ops import (
     to_8bit,
 )
 from ..types import AttackResult, Judgement, Verdict
+from .active import Active, store
 from .rng import ImageRNG
 
 __all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade', 'judge', 'judging_cost',
@@ -98,7 +99,8 @@ class Attack:
 
     @final
     def __call__(self, objective: Objective, seed: int = 0, eight_bit: bool = True,
-                 max_forwards: int | None = None, rechecks: int = 1) -> AttackResult:
+                 max_forwards: int | None = None, rechecks: int = 1,
+                 precision: torch.dtype | None = None, sync_every: int | None = None) -> AttackResult:
         """Attack all images of an objective.
 
         Args:
@@ -109,6 +111,11 @@ class Attack:
             max_forwards: hard budget of forward passes per image, all included: the look at the clean image, the attack, and
                 those that judge its result. ``queries`` of the result never exceed it.
             rechecks: how often the victim is asked about a finished image, see :func:`judge`.
+            precision: what the victim may compute in while it is attacked (``torch.bfloat16``, ``torch.float16``); None for its
+                own, in which it judges results in any case. Images for which that is too little come back as failed.
+            sync_every: look only every so many iterations which images are done. Nothing else changes: these are looked at for
+                nothing until then, but a GPU has not to be waited for. None: 1 on the CPU, 8 elsewhere. Attacks that have to know
+                in every iteration, because their draws depend on it, look all the same.
 
         Returns:
             The adversarial images with success, sparsity and cost per image. Images the victim already gets wrong come back
@@ -121,7 +128,9 @@ class Attack:
         """
         if max_forwards is not None:
             max_forwards = _less_judging(objective, max_forwards, eight_bit, rechecks)
-        meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards)
+        if sync_every is None:
+            sync_every = 1 if objective.images.device.type == 'cpu' else 8
+        meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards, precision, sync_every)
         clean, images = meter.clean, meter.images
         worth = self.wanted(clean) & self.has_room(meter) & ~meter.failed
         if max_forwards is not None:
@@ -147,8 +156,8 @@ class Attack:
         adversarial = self._affordable(meter, adversarial)
         said = judge(objective, adversarial, meter, eight_bit, rechecks)
         valid = ~meter.failed
-        _warn('loss or gradient is not finite, or the result, so they count as not broken',
-              meter.failed, meter.keys)
+        end = 'so they count as not broken' if precision is None else f'in {precision}'
+        _warn(f'loss or gradient is not finite, or the result, {end}', meter.failed, meter.keys)
         short = self.too_small(meter)
         _warn('no group of pixels fits into what may change, so they stay as they are',
               short & ~self.has_room(meter), meter.keys)
@@ -413,17 +422,43 @@ class Best:
         """Keep the candidates ``x`` (b, C, H, W) of the images ``rows`` that beat what is stored.
 
         Returns:
-            The ``flags``, each (b,) bool, on the CPU, (F, b): fetched together with what improved, because waiting for the
-            device once per iteration is all that an attack should do.
+            The ``flags``, each (b,) bool or all int64, on the CPU, (F, b): fetched together with what improved, because waiting
+            for the device once per iteration is all that an attack should do.
         """
         known = torch.stack([self.improved(verdict, rows), *flags]).cpu()
-        better = known[0]
+        better = known[0].bool()
         rows = rows[better]
         if len(rows):
             self.images[rows] = x.detach()[better]
             self.loss[rows] = verdict.loss.detach()[better]
             self.success[rows] = verdict.success[better]
         return known[1:]
+
+    def settle(self, s: Active, objective: Restricted, x: Tensor, verdict: Verdict, done: Tensor, now: bool,
+               *flags: Tensor) -> Tensor | None:
+        """Keep the candidates ``x`` (b, C, H, W) of active images that beat what is stored, and let images go that are done.
+
+        Args:
+            s: the images that are left.
+            objective: what the core was given.
+            verdict: on ``x``.
+            done: (b,) bool on the device.
+            now: look which those are; always so where ``objective.sync_every`` is 1.
+            flags: see :meth:`Active.leave`.
+
+        Returns:
+            The flags of the images that stay, (F, b) on the CPU; None where nobody looked.
+        """
+        if objective.sync_every == 1:
+            known = self.take(x, verdict, s.rows, done, *flags)
+            stay = known[0] == 0
+            s.keep(stay)
+            return known[1:, stay]
+        better = self.improved(verdict, s.rows) & ~s.idle
+        store(self.images, s.rows, x.detach(), better)
+        store(self.loss, s.rows, verdict.loss.detach(), better)
+        store(self.success, s.rows, verdict.success, better)
+        return s.leave(objective, done, now, *flags)
 
 
 def cascade(attacks: Sequence[Attack], objective: Restricted, rng: ImageRNG,

@@ -152,7 +152,7 @@ class GSE(MinimumAttack):
             The first success of each (b, C, H, W), the clean image where there is none, and (b,) bool, success.
         """
         part = Restricted(objective, start.rows)
-        found, hit = start.x.clone(), torch.zeros(len(start), dtype=torch.bool)
+        found, hit = start.x.clone(), torch.zeros_like(start.idle)
         height, width = image_extent(start.region)
         lam = start.lam[:, None, None, None]
         s = Active(
@@ -204,12 +204,11 @@ class GSE(MinimumAttack):
             if grad is not None:
                 s.grad = grad
             done = success | part.failed[s.rows] | last
-            success, done = torch.stack([success, done]).cpu()  # the step's only synchronisation
-            found[s.rows[success]], hit[s.rows[success]] = z[success], True
-            s.keep(~done)
+            hit[s.rows] = hit[s.rows] | (success & ~s.idle)
+            s.settle(part, found, z.detach(), success, done, j, last)
             if not len(s):
                 break
-        return found, hit.to(found.device)
+        return found, hit
 
 
 def _look(objective: Restricted, z: Tensor, weight: Tensor, rows: Tensor,

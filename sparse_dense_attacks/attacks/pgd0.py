@@ -55,8 +55,7 @@ class PGD0(BudgetAttack):
             if not last:
                 s.grad = gradient(verdict.loss, z) * s.region
             done = objective.failed[s.rows] | (verdict.success & self.early_stop) | last
-            [done] = best.take(z, verdict, s.rows, done)
-            s.keep(~done)
+            best.settle(s, objective, z, verdict, done, last or (step + 1) % objective.sync_every == 0)
             if not len(s):
                 break
 

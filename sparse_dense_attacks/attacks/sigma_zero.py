@@ -83,9 +83,7 @@ class SigmaZero(MinimumAttack):
             better = verdict.success & (l0 < s.best_l0)
             s.best_l0 = torch.where(better, l0, s.best_l0)
             done = objective.failed[s.rows] | (s.best_l0 <= s.limit) | last
-            better, done = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
-            best[s.rows[better]] = z.detach()[better]
-            s.keep(~done)
+            s.settle(objective, best, z.detach(), better, done, i - 1, last)
             if not len(s):
                 break
 

@@ -91,6 +91,7 @@ class SparsePGD(BudgetAttack):
         mask_rng = rng.on_grid(kernel.grid)
         s = self._start(objective, rng, mask_rng)
         size, k_max = s.x.shape[2:], int(s.k.max())
+        due = 0  # when to look next which images are done, and whose masks are stuck
 
         for step in range(self.steps + 1):
             last = step == self.steps
@@ -102,10 +103,13 @@ class SparsePGD(BudgetAttack):
             if follows:
                 s.grad = gradient(verdict.loss, z)
             done = objective.failed[s.rows] | (verdict.success & self.early_stop) | last
-            done, s.stuck = best.take(z, verdict, s.rows, done, s.still >= self.patience)
-            s.keep(~done)
+            known = best.settle(s, objective, z, verdict, done, last or step >= due, s.still)
             if not len(s):
                 break
+            s.stuck = torch.zeros(len(s), dtype=torch.bool) if known is None else known[0] >= self.patience
+            if known is not None:  # no mask can be stuck before it has stayed for long enough
+                longest = int(known[0].where(~s.stuck, 0).amax())
+                due = step + min(objective.sync_every, self.patience - longest)
 
             # where the mask has not changed for long, a fresh one, and no gradient that was taken at the old one
             share = s.u.sigmoid()
@@ -133,7 +137,7 @@ class SparsePGD(BudgetAttack):
             # the mask of the k largest logits
             mask = kernel.expand(largest(self._ranked(s.u), s.k, k_max), size)
             unchanged = (mask == s.mask).flatten(1).all(1)
-            s.still = torch.where(unchanged, s.still + 1, self._kept(s.still, unchanged))
+            s.still = torch.where(unchanged, s.still + 1, self._kept(s.still, unchanged & ~s.idle))
             s.mask = mask
         return best.images
 

@@ -118,9 +118,7 @@ class WIFGSM(MinimumAttack):
             better = verdict.success & (size < s.count)
             s.count = torch.where(better, size, s.count)
             done = objective.failed[s.rows] | (s.count <= s.limit) | last
-            better, done = torch.stack([better, done]).cpu()  # the iteration's only synchronisation
-            best[s.rows[better]] = z.detach()[better]
-            s.keep(~done)
+            s.settle(objective, best, z.detach(), better, done, step, last)
             if not len(s):
                 break
 

@@ -16,7 +16,8 @@ from ..checks import check_task
 from ..errors import InputError
 from ..registry import ATTACKS, GOALS, Registry
 from . import common
-from .common import building, check_device, say, writing_to
+from .common import building, check_device, compile_model, say, writing_to
+from .launch import join
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -77,6 +78,7 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     from .checkpoints import guard_loading
     from .configs import read_config
 
+    join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     return attack_runner(read_config(args.config), args)
 
@@ -97,6 +99,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     from ..threat_model import ThreatModel
     from .configs import unset_variables
 
+    _check_precision(args)
     unset = unset_variables(cfg)
     attack, goal = _attack_and_goal(cfg, args)
     given = cfg.to_dict()
@@ -123,6 +126,8 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     if shown is not None:
         digests = sorted(f'{one.key} {one.digest}' for one in Run.load(shown).records)
         identity['shown'] = hashlib.sha256('\n'.join(digests).encode()).hexdigest()[:16]
+    if args.amp is not None:
+        identity['amp'] = args.amp
     if defence is not None:
         identity['defence'] = describe(defence)
         if defence.space == 'input':
@@ -136,11 +141,14 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), draw]
     cfg.test_cfg = dict(type='AttackLoop', attack=attack, goal=goal, threat=threat, victim=victim,
                         resume=args.resume, run_info=run_info, measures=measures, shown=shown,
+                        amp=args.amp, sync_every=args.sync_every,
                         check=(args.limit or 8) if args.check else 0)
     runner = build(cfg, args, weights, unset)
     if args.channels_last:
         import torch
         runner.model.to(memory_format=torch.channels_last)
+    if args.compile:
+        compile_model(runner.model)
     return runner
 
 
@@ -181,7 +189,7 @@ def take_defence(cfg: 'Config', victim: dict | None = None) -> 'Defence | None':
 
 
 def settle(cfg: 'Config', args: argparse.Namespace, unset: str) -> str | None:
-    """Write images, weights, launcher and work dir of the arguments into a config.
+    """Write images, weights and work dir of the arguments into a config.
 
     Returns:
         The weights, None for random ones.
@@ -206,7 +214,7 @@ def settle(cfg: 'Config', args: argparse.Namespace, unset: str) -> str | None:
                find_weights(_own_weights(cfg, args), cfg.filename, unset))
     # The config of a resumed training resumes; what our runs resume is another thing.
     cfg.load_from, cfg.resume = weights, False
-    cfg.launcher = args.launcher
+    cfg.launcher = 'none'  # nothing is trained, so no model has to be kept in step with others
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
     return weights
 
@@ -246,9 +254,22 @@ def parser(command: str, description: str, config: str) -> argparse.ArgumentPars
     parser.add_argument('--channels-last', action='store_true', help='lay out the weights of '
                         'convolutions with their channels last, which many processors prefer; '
                         'results differ in the last bits')
+    parser.add_argument('--amp', choices=('bf16', 'fp16'), help='let the model compute in 16 bits '
+                        'while it is attacked; it is judged in full precision')
+    parser.add_argument('--sync-every', type=int, metavar='N', help='look only every N iterations '
+                        'which images are done; default: 1 on the CPU, 8 on a GPU')
+    parser.add_argument('--compile', action='store_true', help="compile the model with torch's "
+                        'compiler: slow to start, and again for each size of input; results differ '
+                        'in the last bits')
     parser.add_argument('--check', action='store_true', help='attack nothing: list what the model '
                         'finds in the first images (8, or --limit) and its metrics on them')
     return parser
+
+
+def _check_precision(args: argparse.Namespace) -> None:
+    import torch
+    if args.amp == 'fp16' and (args.device == 'cpu' or not torch.cuda.is_available()):
+        raise InputError('--amp fp16 is for GPUs, and this run has none: use --amp bf16')
 
 
 def _attack_and_goal(cfg: 'Config', args: argparse.Namespace) -> tuple[Any, Any]:

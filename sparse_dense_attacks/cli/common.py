@@ -8,13 +8,18 @@ import tempfile
 import uuid
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
 from .. import compat, screen
 from ..errors import InputError
 from ..screen import say
+from . import launch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ['CONFIG_ERRORS', 'building', 'check_device', 'check_ops', 'check_writable',
-           'common_arguments', 'main', 'one_line', 'say', 'writing_to']
+           'common_arguments', 'compile_model', 'main', 'one_line', 'say', 'writing_to']
 
 # Failures of mmengine, mmcv and the model libraries that mean a wrong config, and no bug of theirs.
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, ValueError, AssertionError, OSError,
@@ -51,9 +56,16 @@ def main(run, argv: list[str] | None = None, kept: str = 'all finished images ar
         place = error.filename or 'where results go'
         say(f'error: disk full ({place}); {kept}: free some space and add --resume')
         return 2
+    except RuntimeError as error:
+        if not launch.is_lost(error):
+            raise
+        say(f'error: another process of this run has ended before its time; {kept}: add --resume')
+        return 2
     except KeyboardInterrupt:
         say(f'stopped; {kept}: add --resume to go on')
         return 130
+    finally:
+        launch.leave()
     return 0
 
 
@@ -87,7 +99,8 @@ def common_arguments(command: str, description: str, config: str) -> argparse.Ar
                         'weights names; by default such files are refused')
     parser.add_argument('-v', '--verbose', action='store_true', help='print all that the libraries '
                         'log; it is in the log file in any case')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
+                        help='several processes share the work: started by torchrun or srun')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
@@ -195,6 +208,24 @@ def check_device(device: str | None) -> None:
     import torch
     if device == 'cuda' and not torch.cuda.is_available():
         raise InputError('--device cuda: torch sees no GPU; use --device cpu, or run sda doctor')
+
+
+def compile_model(model: 'nn.Module') -> None:
+    """Let torch compile what of a model takes the most time, in place.
+
+    That is the backbone, or the whole of a model that has none: what comes after it depends on what
+    it finds in each image.
+
+    Raises:
+        InputError: torch's compiler does not work here.
+    """
+    import torch
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2))
+    except Exception as error:  # the compiler's parts raise whatever they like
+        raise InputError(f"--compile: torch's compiler does not work here ({one_line(error)}); it "
+                         'needs a C++ compiler, or leave the option out') from error
+    dict(model.named_children()).get('backbone', model).compile()
 
 
 def check_ops() -> None:

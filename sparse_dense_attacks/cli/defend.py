@@ -23,6 +23,7 @@ from ..checks import shown
 from ..errors import InputError
 from . import common
 from .common import say
+from .launch import join
 
 if TYPE_CHECKING:
     from ..results import Run
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(argv: list[str] | None = None) -> list[list[str]]:
     """Run what the config names, and write the table; returns its lines."""
+    from mmengine.dist import is_main_process
     from rich.table import Table
 
     from ..evaluation import markdown_table
@@ -47,6 +49,7 @@ def run(argv: list[str] | None = None) -> list[list[str]]:
     from .configs import read_config
 
     args = _parser().parse_args(argv)
+    join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     cfg = read_config(args.config)
     attacks, defences = _named(cfg, 'attacks', args.config), _named(cfg, 'defences', args.config)
@@ -71,6 +74,8 @@ def run(argv: list[str] | None = None) -> list[list[str]]:
             lines.append(_line(name, title, 'adaptive', adaptive))
         cfg.pop('defence', None)
 
+    if not is_main_process():
+        return lines
     note = ('Images that the model before which the defence is got right. *undefended*: the attack '
             'on the model as it is; *static*: these images shown to the defended model; *adaptive*: '
             'the attack through the defence. Success and metrics are those of the 8-bit images.\n\n')
@@ -130,6 +135,8 @@ def _against(attack: Mapping[str, Any], defence: str) -> dict[str, Any]:
 
 def _run(cfg: Any, args: argparse.Namespace, folder: Path, shown_run: Path | None = None) -> 'Run':
     """A run in a folder, or the one that is there already."""
+    from mmengine.dist import barrier
+
     from ..results import Run
     from .attack import attack_runner
     args = copy.copy(args)
@@ -140,6 +147,7 @@ def _run(cfg: Any, args: argparse.Namespace, folder: Path, shown_run: Path | Non
     if not finished or Run.load(folder).identity != identity:
         say(f'{folder}')
         runner.test()
+    barrier()  # the first process has written the metrics
     return Run.load(folder)
 
 

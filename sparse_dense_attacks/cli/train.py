@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from . import common
 from .common import building, check_device, writing_to
+from .launch import join
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,9 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     from .configs import load_config, unset_variables
     from .weights import find_weights
 
+    on_gpu = args.device != 'cpu' and torch.cuda.is_available()
+    if not on_gpu:  # mmengine makes groups of GPUs only
+        join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     cfg = load_config(args.config, args.cfg_options)
     unset = unset_variables(cfg)
@@ -62,6 +66,10 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     beside = '' if args.checkpoint else cfg.filename
     cfg.load_from = find_weights(start, beside, unset) if start and not args.resume else None
     cfg.resume, cfg.launcher = args.resume, args.launcher
+    if args.launcher != 'none' and not on_gpu:
+        unused = cfg.get('find_unused_parameters', False)
+        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None,
+                                     broadcast_buffers=False, find_unused_parameters=unused)
     if args.amp:
         cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale = 'AmpOptimWrapper', 'dynamic'
     with building(cfg, args, unset, progress_lines=True) as runner:

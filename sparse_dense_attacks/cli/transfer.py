@@ -13,6 +13,7 @@ A config names models, sources and victims:
     images = 'photos'  # a folder; without it each model looks at its own test set
 """
 import argparse
+import contextlib
 import copy
 import gc
 import shlex
@@ -29,10 +30,12 @@ from ..errors import InputError
 from ..registry import nearest
 from . import common
 from .common import say
+from .launch import join
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from ..engine.ranks import Ranks
     from ..results import PairSet
     from ..results.cell import Cell
 
@@ -55,20 +58,22 @@ def run(argv: list[str] | None = None) -> list['Cell']:
     """Fill the table that the arguments name, and write it; returns its cells."""
     args = _parser().parse_args(argv)
 
+    from ..engine.ranks import Ranks
     from ..results.lock import Lock
     from .checkpoints import guard_loading
     from .configs import load_config
 
+    join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     cfg = load_config(args.config, args.cfg_options, tuple(OWN))
     plan = Plan.read(cfg, args)
     common.check_device(args.device)
     common.check_writable(str(plan.folder))
-    lock = Lock(plan.folder)
-    try:
-        return _fill(plan)
-    finally:
-        lock.release()
+    ranks = Ranks()
+    with contextlib.ExitStack() as stack:
+        if ranks.rank == 0:
+            stack.callback(Lock(plan.folder).release)
+        return _fill(plan, ranks)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,7 +173,7 @@ class Plan:
         args.checkpoint = model.get('checkpoint')
         args.images = None if model.get('own_images') else self.images
         args.limit = self.shown_photos if args.images else self.limit
-        for field in ('device', 'trust_weights', 'resume', 'verbose', 'launcher'):
+        for field in ('device', 'trust_weights', 'resume', 'verbose'):
             setattr(args, field, getattr(self.args, field))
         return cfg, args
 
@@ -226,30 +231,45 @@ def _check_source(name: str, source: Mapping, models: Mapping) -> None:
         raise InputError(f"sources.{name}: 'adversarial' needs the folder of its 'clean' images")
 
 
-def _fill(plan: Plan) -> list['Cell']:
+def _fill(plan: Plan, ranks: 'Ranks') -> list['Cell']:
+    """The cells, in the order of the victims; none on processes that are not the first."""
+    from ..engine.ranks import alone
     files = {name: _files(plan, name) for name in plan.used()}
-    sources = [_source(plan, name, files) for name in plan.sources]
+    sources = [_source(plan, name, files, ranks) for name in plan.sources]
     notes = _check_budgets(plan, sources)
     images = _common(plan, sources, {name: files[name] for name in plan.victims})
-    cells: list[Cell] = []
-    for name in plan.victims:
-        cells += _victim(plan, name, sources, images)
+    own: dict[str, list[Cell]] = {}
+    for name in ranks.claimed(plan.victims):
+        with alone():
+            own[name] = _victim(plan, name, sources, images)
         gc.collect()
-    _write(plan, cells, sources, images, notes)
+    found = {name: cells for one in ranks.gathered(own) for name, cells in one.items()}
+    cells = [cell for name in plan.victims for cell in found.get(name, ())]
+    if ranks.rank == 0:
+        _write(plan, cells, sources, images, notes)
     return cells
 
 
 # Sources
 
-def _source(plan: Plan, name: str, files: Mapping[str, Sequence[str] | None]) -> 'PairSet':
-    """Run a source, or go on with it, or read what others have made."""
+def _source(plan: Plan, name: str, files: Mapping[str, Sequence[str] | None],
+            ranks: 'Ranks') -> 'PairSet':
+    """Run a source, or go on with it, or read what others have made.
+
+    Processes share the images of a single model; what is attacked otherwise is so by the first.
+    """
+    from ..engine.ranks import alone
     from ..results import pairs_of_folders
     source = plan.sources[name]
     if 'adversarial' in source:
         return pairs_of_folders(name, Path(source['clean']), Path(source['adversarial']))
     if 'members' in source or 'module' in plan.models[source['model']]:
-        return _attacked_as_files(plan, name, source, files)
-    return _attacked(plan, name, source)
+        found = None
+        if ranks.rank == 0:
+            with alone():
+                found = _attacked_as_files(plan, name, source, files)
+        return ranks.told(found)
+    return _attacked(plan, name, source, ranks)
 
 
 def _runner(plan: Plan, source: Mapping, entry: Mapping, folder: Path):
@@ -351,7 +371,7 @@ def _member(entry: Any) -> Mapping:
     return dict(model=entry) if isinstance(entry, str) else entry
 
 
-def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
+def _attacked(plan: Plan, name: str, source: Mapping, ranks: 'Ranks') -> 'PairSet':
     from ..results import Run, pairs_of_run
     from ..results.run import is_finished
     from ..victims.base import sample_key
@@ -364,6 +384,7 @@ def _attacked(plan: Plan, name: str, source: Mapping) -> 'PairSet':
     if not (plan.args.resume and is_finished(folder, loop.run_info['identity'], files)):
         say(f'source {name}')
         runner.test()
+    ranks.wait()
     return pairs_of_run(name, Run.load(folder), files)
 
 

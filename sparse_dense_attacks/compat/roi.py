@@ -18,8 +18,8 @@ def roi_align_forward(
             'a compiled mmcv has it'
         )
     size = aligned_height, aligned_width
-    align = torchvision.ops.roi_align
-    output.copy_(align(input, rois, size, spatial_scale, sampling_ratio, aligned))
+    align, wide = torchvision.ops.roi_align, _wide(input)
+    output.copy_(align(input.to(wide), rois.to(wide), size, spatial_scale, sampling_ratio, aligned))
 
 
 def roi_align_backward(
@@ -28,9 +28,15 @@ def roi_align_backward(
     pool_mode: int, aligned: bool,
 ) -> None:  # fmt: skip
     import torchvision  # noqa: F401  registers the operator
+    wide = _wide(grad_output)
     grad_input.copy_(torch.ops.torchvision._roi_align_backward(
-        grad_output, rois, spatial_scale, aligned_height, aligned_width, *grad_input.shape,
+        grad_output.to(wide), rois.to(wide), spatial_scale, aligned_height, aligned_width, *grad_input.shape,
         sampling_ratio, aligned))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """The type to compute in: torchvision has nothing for bfloat16."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def roi_pool_forward(

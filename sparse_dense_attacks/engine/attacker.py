@@ -1,4 +1,5 @@
 """Perturbs one batch of a test dataloader; loops and hooks share it."""
+import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +10,20 @@ from torch import Tensor, nn
 
 from ..attacks import Attack
 from ..attacks.base import judge, judging_cost, warn_if_random
-from ..checks import check_config, check_task, check_value, files_for, shown
+from ..checks import (
+    check_choice,
+    check_config,
+    check_int,
+    check_task,
+    check_value,
+    files_for,
+    shown,
+)
 from ..errors import InputError
 from ..objectives import Objective, Targeted, TargetedPixels
 from ..objectives.expected import expected
 from ..objectives.on_files import OnFiles
-from ..ops import to_8bit
+from ..ops import gradient, to_8bit
 from ..registry import ATTACKS, GOALS, Config
 from ..threat_model import ThreatModel
 from ..types import AttackResult
@@ -28,9 +37,11 @@ from .files import FileGrid, Opened
 from .measures import Measures
 from .pictures import channel_order, preprocessing
 from .truth import check_truth
+from .warn import warn
 
 __all__ = ['BROKEN_BY', 'DISAGREES', 'Attacker', 'Perturbed', 'Task', 'attacker_for', 'channels_of', 'with_inputs']
 
+PRECISIONS = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 # Measure of an image: the pipeline and its differentiable copy differ on whether it is broken.
 DISAGREES = 'geometry_disagrees'
 # Measure of an image: the member of a cascade that was the first to break it.
@@ -108,6 +119,10 @@ class Attacker:
             meta data, as ``attack_measures``.
         channels: the order of the channels of what is attacked, 'rgb' or 'bgr', for attacks that
             ask; None if unknown.
+        amp: 'bf16' or 'fp16', what the model computes in while it is attacked; None for its own
+            precision, in which results are judged, and images attacked for which 16 bits were too
+            few.
+        sync_every: see :class:`~sparse_dense_attacks.attacks.Attack`.
 
     Raises:
         InputError: the goal is one of another task; the original grid without ``files``.
@@ -119,6 +134,8 @@ class Attacker:
     files: FileGrid | None = field(default=None, repr=False, compare=False)
     measures: Measures = field(default_factory=Measures, repr=False, compare=False)
     channels: str | None = None
+    amp: str | None = None
+    sync_every: int | None = None
     asked: list = field(default_factory=list, repr=False, compare=False)  # whether random, once
 
     def __post_init__(self):
@@ -127,6 +144,10 @@ class Attacker:
         object.__setattr__(self, 'attack', ATTACKS.build(self.attack))
         object.__setattr__(self, 'goal', GOALS.build(self.goal))
         check_task(self.goal, self.victim.task)
+        if self.amp is not None:
+            check_choice(self, 'amp', tuple(PRECISIONS))
+        if self.sync_every is not None:
+            check_int(self, 'sync_every')
         if self.threat.grid == 'original' and self.files is None:
             raise InputError("threat.grid = 'original' needs the test pipeline between the files "
                              'and the network, which is not known here: attack a test or '
@@ -135,7 +156,8 @@ class Attacker:
     @classmethod
     def of_model(cls, model: nn.Module, attack: Attack | Config, goal,
                  threat: ThreatModel | dict | None = None, files: FileGrid | None = None,
-                 measures: Sequence = (), channels: str | None = None, **options) -> 'Attacker':
+                 measures: Sequence = (), channels: str | None = None, amp: str | None = None,
+                 sync_every: int | None = None, **options) -> 'Attacker':
         """For a model of an OpenMMLab library (unwrapped from distributed training).
 
         Args:
@@ -143,7 +165,7 @@ class Attacker:
             **options: arguments of the victim class.
         """
         return cls(wrap(model, **options), attack, goal, ThreatModel.build(threat), files,
-                   Measures(measures), channels)
+                   Measures(measures), channels, amp, sync_every)
 
     def perturb(self, data_batch: dict, region: Tensor | None = None) -> Perturbed:
         """Attack a batch of raw images; neither the batch nor the model is changed.
@@ -163,8 +185,12 @@ class Attacker:
         """
         with gradients(self.victim.model), self.victim.session():
             task = self.open(data_batch, region)
-            keys, result = task.objective.keys, self.run(task.objective)
-            for row in result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 else ():
+            keys, result = task.objective.keys, self._first_try(task.objective)
+            again = result.failed.nonzero()[:, 0].tolist() if len(keys) > 1 or self.amp else []
+            if again and self.amp:
+                warn(f'{len(again)} of {len(keys)} images are too much for {self.amp}, so they are '
+                     f'attacked again in full precision ({keys[again[0]]}, ...)')
+            for row in again:
                 one = {name: [values[row]] for name, values in data_batch.items()}
                 h, w = (task.opened.maps[row].source if task.opened
                         else data_batch['inputs'][row].shape[-2:])
@@ -173,6 +199,36 @@ class Attacker:
                 result = result.with_row(row, alone)
             found = self._finished(data_batch, task, result)
             return self._with_measures(found, task) if self.measures.chosen else found
+
+    def _first_try(self, objective: Objective) -> AttackResult:
+        try:
+            return self.run(objective, self.amp)
+        except RuntimeError as error:
+            text = str(error).splitlines()[0] if str(error) else ''
+            if self.amp is None or not any(word in text for word in ('Half', 'BFloat16', 'dtype')):
+                raise
+            raise InputError(f'--amp {self.amp}: a part of this model cannot compute in it ({text}): '
+                             'try the other one, or leave the option out') from error
+
+    def images_that_fit(self, data_batch: dict) -> int:
+        """Of the first images of a batch, halved until it fits, how many one step of an attack
+        takes without more memory than the GPU has; 0 for none."""
+        images = len(data_batch['inputs'])
+        while images := images // 2:
+            part = {name: values[:images] for name, values in data_batch.items()}
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            with contextlib.suppress(torch.cuda.OutOfMemoryError):
+                self._try(part)
+                break
+        return images
+
+    def _try(self, data_batch: dict) -> None:
+        """One look and the way back, for the memory that it takes."""
+        with gradients(self.victim.model), self.victim.session():
+            objective = self.open(data_batch).objective
+            x = objective.images.clone().requires_grad_()
+            gradient(objective(x, torch.arange(len(x))).loss, x)
 
     def _with_measures(self, found: Perturbed, task: Task) -> Perturbed:
         """The same with measures, in the samples of its batch, too."""
@@ -262,8 +318,8 @@ class Attacker:
         outer = expected(on_files, opened.draws)
         return Task(surrounded(outer, self.attack, places, 'bgr'), inner, opened, scene)
 
-    def run(self, objective: Objective) -> AttackResult:
-        """The attack on an objective, under the threat model."""
+    def run(self, objective: Objective, amp: str | None = None) -> AttackResult:
+        """The attack on an objective, under the threat model; ``amp`` as of the class."""
         threat = self.threat
         # that takes two forwards, which a budget of them does not allow
         unasked = not self.asked and not self.draws_at_random
@@ -273,7 +329,9 @@ class Attacker:
         most = threat.max_forwards
         if most is not None and threat.grid == 'original':
             most -= judging_cost(objective, rechecks=threat.rechecks)  # by the pipeline itself
-        return self.attack(objective, threat.seed, threat.eight_bit, most, threat.rechecks)
+        precision = None if amp is None else PRECISIONS[amp]
+        return self.attack(objective, threat.seed, threat.eight_bit, most, threat.rechecks, precision,
+                           self.sync_every)
 
     @property
     def draws_at_random(self) -> bool:
@@ -309,13 +367,15 @@ class Attacker:
         return [{BROKEN_BY: names[stage]} if stage >= 0 else {} for stage in result.stage.tolist()]
 
 
-def attacker_for(runner, dataset, victim: dict | None, attack, goal,
-                 threat: ThreatModel, measures: Sequence = ()) -> Attacker:
+def attacker_for(runner, dataset, victim: dict | None, attack, goal, threat: ThreatModel,
+                 measures: Sequence = (), amp: str | None = None,
+                 sync_every: int | None = None) -> Attacker:
     """The attacker of a runner's model on a data set of the same classes.
 
     Args:
         victim: arguments of the victim class beside those that the data set decides.
         measures: names of measures to take.
+        amp, sync_every: see :class:`Attacker`.
 
     Raises:
         InputError: another number of classes, or annotations that :func:`check_truth` refuses.
@@ -332,8 +392,8 @@ def attacker_for(runner, dataset, victim: dict | None, attack, goal,
     channels = None
     if attack.needs_surroundings:
         channels = channels_of(runner, dataset, files)
-    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, channels,
-                                 **options)
+    attacker = Attacker.of_model(runner.model, attack, goal, threat, files, measures, channels, amp,
+                                 sync_every, **options)
     known, classes = attacker.victim.num_classes, dataset.metainfo.get('classes')
     if known is not None and classes is not None and len(classes) != known:
         raise InputError(f'the model has {known} classes, the data set {len(classes)}: '

@@ -1,4 +1,5 @@
 """Around the victim's own data pipeline: unreadable images, order of transforms, sample ids."""
+import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import InputError
 from ..victims.base import sample_key
 
-__all__ = ['SkipUnreadable', 'check_keys', 'first_readable', 'irregular', 'leaves',
+__all__ = ['SkipUnreadable', 'check_keys', 'digest_of', 'first_readable', 'irregular', 'leaves',
            'loads_annotations_first', 'members', 'tolerant', 'unreadable', 'victim_options']
 
 _IRREGULAR = ((stat.S_ISFIFO, 'a named pipe'), (stat.S_ISSOCK, 'a socket'),
@@ -184,9 +185,20 @@ def check_keys(dataset: SkipUnreadable) -> None:
                              'meta_keys of the packing transform')
 
 
-def keys_of(dataset) -> set[str]:
-    """The ids of all images of a data set."""
-    return {sample_key(dataset.get_data_info(index)) for index in range(len(dataset))}
+def keys_of(dataset) -> dict[str, int]:
+    """The ids of all images of a data set, and their places in it."""
+    return {sample_key(dataset.get_data_info(index)): index for index in range(len(dataset))}
+
+
+def digest_of(dataset) -> str:
+    """Of the ids and files of all images of a data set, in their order."""
+    digest = hashlib.sha256()
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        path = info.get('img_path')
+        size = os.path.getsize(path) if path is not None and os.path.isfile(path) else None
+        digest.update(f'{sample_key(info)} {size}\n'.encode(errors='surrogateescape'))
+    return digest.hexdigest()
 
 
 def loads_annotations_first(dataset) -> bool:

@@ -144,7 +144,7 @@ class FitLoop(TestLoop):
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
         runner.register_hook(ClassNamesHook(dataset))
         known = keys_of(self.train.dataset)
-        if both := sorted(known & keys_of(dataset)):
+        if both := sorted(known.keys() & keys_of(dataset).keys()):
             raise InputError(f'{len(both)} images are in the training split and in the test set '
                              f"(such as '{both[0]}'), where a patch would be judged on what it was "
                              'learned on: set fit_dataloader.dataset and test_dataloader.dataset '

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import torch
-from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.registry import LOOPS
 from mmengine.runner import TestLoop, ValLoop
 from rich.table import Table
@@ -25,13 +25,14 @@ from ..results import Record, ResultStore, Run
 from ..threat_model import ThreatModel
 from ..victims.base import geometry_of, sample_key
 from .attacker import BROKEN_BY, DISAGREES, Perturbed, attacker_for, channels_of
-from .data import check_keys, keys_of, tolerant
+from .data import check_keys, digest_of, keys_of, tolerant
 from .export import check_exportable, write_dataset
 from .first_look import ENOUGH, Look, complaint, look
 from .hooks.class_names_hook import ClassNamesHook
 from .hooks.views_hook import ViewsHook
 from .outcomes import outcome
 from .pictures import from_picture, to_picture
+from .ranks import Ranks, shared_out
 from .scores import Scores, apart
 from .truth import check_files, check_metrics
 from .warn import warn
@@ -61,6 +62,9 @@ class AttackLoop(TestLoop):
     For every batch: clean prediction, attack, PNG and record to disk, adversarial prediction. A
     finished image is never attacked again when the run is resumed; its PNG is evaluated instead.
 
+    Within a process group its processes share the images: each takes the next batch that nobody has
+    taken, and what is found does not depend on how many there are.
+
     Args:
         runner, dataloader, evaluator: as for mmengine's TestLoop.
         attack: attack config or object.
@@ -74,6 +78,9 @@ class AttackLoop(TestLoop):
             ``['anc', 'is', 'detections']``; kept in its record.
         check: where above 0, attack nothing, but show what the model finds in so many images.
         shown: work dir of another run, whose images are shown to the victim in place of an attack.
+        amp: 'bf16' or 'fp16', what the model computes in while it is attacked, see
+            :class:`.attacker.Attacker`.
+        sync_every: how often an attack looks which images are done, see there.
         **older: single fields of the threat model (``seed``, ``where``, ...), as configs gave them
             before.
     """
@@ -81,7 +88,8 @@ class AttackLoop(TestLoop):
     def __init__(self, runner, dataloader, evaluator, attack, goal,
                  threat: ThreatModel | dict | None = None, victim: dict | None = None,
                  resume: bool = False, run_info: dict | None = None, check: int = 0,
-                 measures: Sequence = (), shown: str | None = None, **older):
+                 measures: Sequence = (), shown: str | None = None, amp: str | None = None,
+                 sync_every: int | None = None, **older):
         self.shown = shown
         self.resume, self.check = resume, check
         self.run_info = {'identity': {}} if run_info is None else run_info
@@ -91,6 +99,11 @@ class AttackLoop(TestLoop):
         check_files(dataloader, evaluator)
         clean_evaluator = apart(evaluator, 'clean')
         dataloader = tolerant(dataloader) if isinstance(dataloader, dict) else dataloader
+        self.ranks = Ranks()
+        if self.ranks.several:
+            if check:
+                raise InputError('--check looks at a few images: leave --launcher out')
+            dataloader = shared_out(dataloader)
         super().__init__(runner, dataloader, evaluator)
         clean_evaluator = runner.build_evaluator(clean_evaluator)
         clean_evaluator.dataset_meta = self.evaluator.dataset_meta
@@ -98,8 +111,10 @@ class AttackLoop(TestLoop):
         self.clean_evaluator = clean_evaluator
         threat = ThreatModel.build(threat, older, 'AttackLoop')
         dataset = self.dataloader.dataset
-        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures)
+        self.attacker = attacker_for(runner, dataset, victim, attack, goal, threat, measures, amp,
+                                     sync_every)
         check_keys(dataset)
+        self.places = keys_of(dataset)
         if threat.grid == 'original':
             check_exportable(dataset)
         check_metrics(self.evaluator, dataset.metainfo.get('classes'))
@@ -110,7 +125,7 @@ class AttackLoop(TestLoop):
             warn(f'what {type(self.attacker.attack).__name__} applies was learned on other weights '
                  f'({learned_on}) than these ({weights}): what is measured is how it transfers')
         runner.register_hook(ViewsHook())
-        self.store = ResultStore(runner.work_dir)
+        self.store = ResultStore(runner.work_dir, self.ranks.rank)
         self.looks: list[Look] = []  # at the first images, before they are attacked
         # The last batch for hooks that draw it: images on the grid of the threat model, before and
         # after, and the clean predictions.
@@ -126,6 +141,10 @@ class AttackLoop(TestLoop):
             return self._run()
 
     def _run(self) -> dict:
+        if self.ranks.several:
+            identity = json.dumps(self.run_info['identity'], sort_keys=True, default=str)
+            self.ranks.agree('settings', identity)
+            self.ranks.agree('images', digest_of(self.dataloader.dataset))
         if is_main_process():
             self.store.start(self.run_info, self.resume)
             note = FILES_NOTE if self.attacker.files else GRID_NOTE
@@ -134,12 +153,12 @@ class AttackLoop(TestLoop):
                 warn(note)
             if said := self.attacker.measures.note(self.attacker.goal):
                 screen.show(f'note: {said}')
-        barrier()
+        self.ranks.wait()
         self.store.reload()
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         self.runner.model.eval()
-        images = len(self.dataloader.dataset) / get_world_size()
+        images = len(self.dataloader.dataset)
         with screen.progress(images, shown=is_main_process()) as advance:
             for idx, data_batch in enumerate(self.dataloader):
                 unreadable = data_batch.pop('unreadable', ())
@@ -148,13 +167,35 @@ class AttackLoop(TestLoop):
                         raise InputError(f"image '{key}' could be read when the run began but "
                                          f'cannot be now: {reason}')
                 if len(data_batch['inputs']):
-                    self.run_iter(idx, data_batch)
-                advance(len(data_batch['inputs']) + len(unreadable))
+                    self._run_batch(idx, data_batch)
+                done = len(data_batch['inputs']) + len(unreadable)
+                advance(self.ranks.finished(done))
+            if self.ranks.several:
+                self.ranks.wait()
+                advance(self.ranks.finished(0))
         metrics = self._evaluate()
         self._export(metrics)
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
+
+    def _run_batch(self, idx: int, data_batch: dict) -> None:
+        """What :meth:`run_iter` does; where memory is short, one line with what fits.
+
+        Raises:
+            InputError: the memory of the GPU is too small for the batch.
+        """
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            return self.run_iter(idx, data_batch)
+        # here the tensors of the failure are gone
+        images = len(data_batch['inputs'])
+        fit = self.attacker.images_that_fit(data_batch)
+        if not fit:
+            raise InputError('the memory of the GPU is too small for a single image: use a smaller '
+                             'model or images, or --device cpu')
+        option = f'--cfg-options test_dataloader.batch_size={fit}'
+        raise InputError(f'the memory of the GPU is too small for {images} images at once, {fit} '
+                         f'fit: add {option} and --resume')
 
     @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict) -> None:
@@ -184,6 +225,7 @@ class AttackLoop(TestLoop):
         outputs = self._predict(adversarial) if outputs is None else outputs
         self._measure_outputs(data_batch, keys, clean, outputs)
         self.evaluator.process(data_samples=outputs, data_batch=adversarial)
+        self.scores.mark(self.places[keys[0]])
         self.runner.call_hook('after_test_iter', batch_idx=idx, data_batch=adversarial,
                               outputs=outputs)
 
@@ -392,10 +434,17 @@ class AttackLoop(TestLoop):
 
     def _evaluate(self) -> dict:
         """Metrics before and after, and the attack's own, over the images that could be read."""
-        barrier()
         dataset = self.dataloader.dataset
-        keys = keys_of(dataset)  # the work_dir of a resumed run may hold more
-        records = [record for record in self.store.reload() if record.key in keys]
+        self.scores.gather(self.ranks, self.store.work_dir / '.collected')
+        if self.ranks.several:
+            if is_main_process():
+                self.store.reload()
+                self.store.merge(self.places)
+            self.ranks.wait()
+        self.store.reload()
+        # the work_dir of a resumed run may hold more
+        records = sorted((one for one in self.store.records.values() if one.key in self.places),
+                         key=lambda one: self.places[one.key])
         attacked = [record for record in records if not record.skipped]
         if not attacked:
             first = f'; the first: {records[0].note}' if records else ''

@@ -1,12 +1,16 @@
 """The victim's own metrics, before and after; none takes the run down."""
 import copy
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import all_gather_object, get_world_size
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.structures import BaseDataElement
+
+from .ranks import Ranks
 
 __all__ = ['Scores', 'apart', 'spared']
 
@@ -61,6 +65,10 @@ def _guarded(name: str, method, failures: Failures):
 class Scores:
     """A pair of evaluators, of the clean and of the attacked images.
 
+    Processes that share a run have seen other batches each. What metrics kept of a batch is put in
+    the order of the data set on rank 0 before they compute anything, as if one process had seen all
+    of them.
+
     Args:
         clean, attacked: the evaluators, of which ``attacked`` is the one that hooks know.
         others: of other versions of the images, by name.
@@ -69,8 +77,39 @@ class Scores:
     def __init__(self, clean: Evaluator, attacked: Evaluator, **others: Evaluator):
         self.sides = dict(clean=clean, adv=attacked, **others)
         self.failures = {prefix: spared(evaluator) for prefix, evaluator in self.sides.items()}
+        self._ends: list[tuple[int, list[int]]] = []
 
-    def evaluate(self, dataset, keys: set[str]) -> tuple[dict, Failures]:
+    @property
+    def _metrics(self) -> list[BaseMetric]:
+        return [metric for evaluator in self.sides.values() for metric in evaluator.metrics]
+
+    def mark(self, place: int) -> None:
+        """All evaluators have processed a batch, whose first image has this place in the data set."""
+        self._ends.append((place, [len(metric.results) for metric in self._metrics]))
+
+    def gather(self, ranks: Ranks, folder: Path) -> None:
+        """Let rank 0 have what the metrics of all processes kept, and the others nothing.
+
+        Args:
+            ranks: the processes.
+            folder: where mmengine may put files for a moment; one that all of them see.
+        """
+        if not ranks.several:
+            return
+        start, parts = [0] * len(self._metrics), []
+        for place, ends in self._ends:
+            kept = [metric.results[a:b]
+                    for metric, a, b in zip(self._metrics, start, ends, strict=True)]
+            parts.append((place, _on_cpu(kept)))
+            start = ends
+        of_all = sorted((part for own in ranks.gathered(parts) for part in own),
+                        key=lambda part: part[0])
+        for number, metric in enumerate(self._metrics):
+            metric.results[:] = [one for _, kept in of_all for one in kept[number]]
+            metric.collect_dir = str(folder)
+        self._ends.clear()
+
+    def evaluate(self, dataset, keys: Container[str]) -> tuple[dict, Failures]:
         """Metrics of all evaluators over the images with these keys, and which failed."""
         metrics: dict[str, Any] = {}
         for prefix, evaluator in self.sides.items():
@@ -85,6 +124,15 @@ class Scores:
         return metrics, failed
 
 
+def _on_cpu(value: Any) -> Any:
+    """What a metric kept, without tensors on a device that others do not have."""
+    if isinstance(value, torch.Tensor | BaseDataElement):
+        return value.to('cpu')
+    if isinstance(value, dict):
+        return {key: _on_cpu(one) for key, one in value.items()}
+    return type(value)(map(_on_cpu, value)) if type(value) in (list, tuple) else value
+
+
 def _number(value):
     """A metric as JSON can hold it: of mmseg's float32 the shortest decimal is meant."""
     if isinstance(value, np.floating):
@@ -92,7 +140,7 @@ def _number(value):
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
 
 
-def _restrict(evaluator: Evaluator, dataset, keys: set[str]) -> None:
+def _restrict(evaluator: Evaluator, dataset, keys: Container[str]) -> None:
     """Score a subset of COCO or LVIS as that subset.
 
     Otherwise their metrics count every image of the annotation file as missed. Others look at what

@@ -14,6 +14,8 @@ from ..types import Surroundings, Verdict
 
 __all__ = ['AnyObjective', 'EightBit', 'MeteredObjective', 'Objective', 'Restricted', 'Surrounded']
 
+_SCALE = 1024.0  # lifts gradients above the least that a half precision float can hold
+
 
 class Objective(Protocol):
     """What an attack is given: images, where they may change, and a judge. No task, no model.
@@ -112,6 +114,7 @@ class Restricted:
     Attributes:
         failed: (b,) bool, images that are of no more use.
         forwards: (b,) int64 on the CPU, spent so far.
+        sync_every: see :class:`MeteredObjective`.
         others as in :class:`Objective`.
     """
 
@@ -142,6 +145,22 @@ class Restricted:
     def forwards(self) -> Tensor:
         return self.objective.forwards[self.rows]
 
+    @property
+    def sync_every(self) -> int:
+        return self.objective.sync_every
+
+    def rest(self, rows: Tensor, which: Tensor) -> None:
+        """See :meth:`MeteredObjective.rest`."""
+        self.objective.rest(self.rows[rows], which)
+
+    def idled(self, rows: Tensor) -> Tensor:
+        """See :meth:`MeteredObjective.idled`."""
+        return self.objective.idled(self.rows[rows])
+
+    def refund(self, rows: Tensor, passes: Tensor) -> None:
+        """See :meth:`MeteredObjective.refund`."""
+        self.objective.refund(self.rows[rows], passes)
+
     def reserved(self) -> AbstractContextManager[None]:
         """See :meth:`MeteredObjective.reserved`."""
         return self.objective.reserved()
@@ -160,16 +179,26 @@ class MeteredObjective:
     An image whose budget is spent is not shown to the model any more: its verdicts are ``loss = -inf, margin = 1, success =
     False``, so no attack can profit from further calls. An image may occur several times among ``rows``.
 
+    Args:
+        objective: what is asked.
+        max_forwards: the budget of each image; None for none.
+        precision: what the model computes in where torch's autocast thinks that it may; None for what it always does. The verdict
+            on the clean images is that of the model as it is.
+        sync_every: a core need look only every so many iterations which of its images are done. Until then it asks on, about all;
+            what is asked about an image that :meth:`rest` has been told of counts nowhere.
+
     Attributes:
         forwards, backwards: (B,) int64 on the CPU.
         stage: (B,) int64 on the CPU, see :class:`~sparse_dense_attacks.AttackResult`.
     """
 
-    def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None):
+    def __init__(self, objective: 'Objective | EightBit', max_forwards: int | None = None,
+                 precision: torch.dtype | None = None, sync_every: int = 1):
         if max_forwards is not None and (not isinstance(max_forwards, int) or max_forwards < 1):
             raise InputError(f'max_forwards = {max_forwards}: expected at least 1 (int), the look '
                              'at the clean image')
         self.objective, self.max_forwards = objective, max_forwards
+        self.precision, self.sync_every = precision, sync_every
         self.images, self.keys = objective.images, objective.keys
         self.region = objective.region
         self.eligible, self.defined = objective.eligible, objective.defined
@@ -180,6 +209,9 @@ class MeteredObjective:
         self._reserve = 0
         self._broken, self._sloped = torch.zeros(2, len(self.images), dtype=torch.int64,
                                                  device=self.images.device)
+        # which images are done, as the device knows, and the passes spent on them since
+        self._idle = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+        self._idled = torch.zeros(2, len(self.images), dtype=torch.int64, device=self.images.device)
 
     @property
     def failed(self) -> Tensor:
@@ -244,9 +276,43 @@ class MeteredObjective:
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(lambda grad: self._count_backward(grad, rows))
-        verdict = _as_type(self.objective(x, rows), x.dtype)
-        _count(self._broken, rows, ~verdict.loss.isfinite())
+        verdict = self._answer(x, rows)
+        self._notice(self._broken, rows, ~verdict.loss.isfinite())
+        self._waste(0, rows)
         return verdict
+
+    def rest(self, rows: Tensor, which: Tensor) -> None:
+        """Count nothing that is asked about those of the images ``rows`` that ``which`` marks, (b,) bool on the device."""
+        self._idle[rows] = which
+
+    def idled(self, rows: Tensor) -> Tensor:
+        """(2, b) int64 on the device, forwards and backwards that were spent on the images ``rows`` while they rested."""
+        return self._idled[:, rows]
+
+    def refund(self, rows: Tensor, passes: Tensor) -> None:
+        """Take these back, (2, b) int64 on the CPU; the images rest no more."""
+        self.forwards[rows] -= passes[0]
+        self.backwards[rows] -= passes[1]
+        self._idle[rows] = False
+        self._idled[:, rows] = 0
+
+    def _waste(self, kind: int, rows: Tensor) -> None:
+        if self.sync_every > 1:
+            _count(self._idled[kind], rows, self._idle[rows] * self.objective.passes)
+
+    def _notice(self, counter: Tensor, rows: Tensor, which: Tensor) -> None:
+        if self.sync_every > 1:
+            which = which & ~self._idle[rows]
+        _count(counter, rows, which)
+
+    def _answer(self, x: Tensor, rows: Tensor) -> Verdict:
+        if self.precision is None:
+            return _as_type(self.objective(x, rows), x.dtype)
+        scale = _SCALE if self.precision == torch.float16 else 1.0
+        with torch.autocast(x.device.type, self.precision):
+            verdict = self.objective(_scaled(x, 1 / scale), rows)
+        verdict = _as_type(verdict, x.dtype)
+        return replace(verdict, **{name: _scaled(value, scale) for name, value in _numbers(verdict)})
 
     def fail(self, rows: Tensor, which: Tensor) -> None:
         """Give up those of the images ``rows`` that are marked in ``which``, (b,) bool."""
@@ -254,16 +320,41 @@ class MeteredObjective:
 
     def _count_backward(self, grad: Tensor, rows: Tensor) -> None:
         self.backwards.index_add_(0, rows, torch.full_like(rows, self.objective.passes))
+        self._waste(1, rows)
         # cheap on every device; NaN and inf survive it
         ends = torch.stack([grad.flatten(1).amax(1), grad.flatten(1).amin(1)])
-        _count(self._broken, rows, ~ends.isfinite().all(0))
-        _count(self._sloped, rows, (ends != 0).any(0))
+        self._notice(self._broken, rows, ~ends.isfinite().all(0))
+        self._notice(self._sloped, rows, (ends != 0).any(0))
 
 
 def _as_type(verdict: Verdict, dtype: torch.dtype) -> Verdict:
     """The verdict in the type of the images, whatever the model computes in."""
-    return replace(verdict, **{name: value.to(dtype) for name in ('loss', 'margin', 'logits')
-                               if (value := getattr(verdict, name)) is not None})
+    return replace(verdict, **{name: value.to(dtype) for name, value in _numbers(verdict)})
+
+
+def _numbers(verdict: Verdict) -> Iterator[tuple[str, Tensor]]:
+    """What of a verdict may have a gradient, by name."""
+    for name in ('loss', 'margin', 'logits'):
+        value = getattr(verdict, name)
+        if value is not None:
+            yield name, value
+
+
+class _Scaled(torch.autograd.Function):
+    """A tensor whose gradient is multiplied on its way back."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.factor, None
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1 else _Scaled.apply(x, factor)
 
 
 def _count(counter: Tensor, rows: Tensor, which: Tensor) -> None:

@@ -66,9 +66,10 @@ class OnFiles(Objective):
     def shown(self, x: Tensor, rows: Tensor) -> Tensor:
         """The network inputs (b, C, H', W') of candidates ``x`` (b, C, H, W), differentiable."""
         maps = [self.maps[row] for row in rows.tolist()]
-        if self.shield is not None:
-            x = self._shielded(self.shield, x, rows, maps)
-        return _Shown.apply(x, maps, self.objective.images.shape[1:])
+        with torch.autocast(x.device.type, enabled=False):  # only the model computes in less
+            if self.shield is not None:
+                x = self._shielded(self.shield, x, rows, maps)
+            return _Shown.apply(x, maps, self.objective.images.shape[1:])
 
     @staticmethod
     def _shielded(shield: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor,

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 from ..types import AttackResult
 
-__all__ = ['Record', 'file_name', 'read_records']
+__all__ = ['RECORDS', 'Record', 'file_name', 'files_of_records', 'read_records']
 
+RECORDS = 'records.jsonl'  # of the only process, or of the first of several
 FAILED = 'non-finite loss or gradient'
 SHORT = 'too small for the budget'
 
@@ -146,22 +147,38 @@ def _part(text: str) -> str:
     return f'{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}'
 
 
-def read_records(path: Path) -> tuple[list[Record], list[tuple[bytes, str]]]:
-    """The records of a file, and the lines that are none, each with the reason.
+def files_of_records(work_dir: Path) -> list[Path]:
+    """The files of records in a work dir, of which later ones count more.
+
+    One for each process that has worked there at the same time as others, ``records.<rank>.jsonl``,
+    and the one that all are merged into at last.
+    """
+    others = [path for path in work_dir.glob('records.*.jsonl')
+              if path.name.split('.')[1].isdecimal()]
+    return [*sorted(others, key=lambda path: int(path.name.split('.')[1])), work_dir / RECORDS]
+
+
+def read_records(work_dir: Path) -> tuple[list[Record], list[tuple[bytes, str]]]:
+    """The records of a work dir, and the lines that are none, each with the reason.
 
     A last line without its end, as a killed run leaves it, is passed over: nothing was promised
     about that image.
     """
     found: list[Record] = []
     bad: list[tuple[bytes, str]] = []
-    if not path.is_file():
-        return found, bad
-    with path.open('rb') as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b'\n'):
-                break
+    for path in files_of_records(work_dir):
+        for number, line in enumerate(_lines(path), start=1):
             try:
                 found.append(Record.parse(line))
             except (ValueError, RecursionError) as error:
-                bad.append((line, f'line {number}: {error}'))
+                name = '' if path.name == RECORDS else f'{path.name}, '
+                bad.append((line, f'{name}line {number}: {error}'))
     return found, bad
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines of a file that have an end; none where it is not there."""
+    if not path.is_file():
+        return []
+    with path.open('rb') as file:
+        return [line for line in file if line.endswith(b'\n')]

@@ -46,7 +46,7 @@ class Run:
             raise InputError(f'{work_dir} holds no run (no run.json); expected the work_dir of '
                              'sda attack')
         info = read_info(work_dir)
-        found, bad = read_records(work_dir / 'records.jsonl')
+        found, bad = read_records(work_dir)
         records = tuple({record.key: record for record in found}.values())
         path = work_dir / 'metrics.json'
         metrics = read_json(path) if path.is_file() else {}

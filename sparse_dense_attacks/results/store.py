@@ -3,6 +3,8 @@
     run.json          what was run; a resumed run must agree with it
     records.jsonl     one line per image, appended only when its PNG is safely on disk; a later line
                       of the same image has further measures
+    records.1.jsonl   the same of the second process where several share a run, and so on; merged
+                      into records.jsonl, in the order of the data set, when all are done
     images/**.png     8-bit adversarial images, lossless
     metrics.json      summary, rewritten at the end
     views/            what a report shows beside them, see :mod:`.views`
@@ -27,7 +29,7 @@ from PIL import Image, PngImagePlugin
 from ..errors import InputError
 from .lock import Lock
 from .provenance import file_digest
-from .record import Record, file_name, read_records
+from .record import RECORDS, Record, file_name, files_of_records, read_records
 from .run import FORMAT, read_info
 
 __all__ = ['ResultStore']
@@ -38,6 +40,7 @@ class ResultStore:
 
     Args:
         work_dir: folder of the run, created if need be.
+        rank: of this process among those that share the run; the first one starts and merges it.
 
     Attributes:
         records: the images that are done.
@@ -45,8 +48,9 @@ class ResultStore:
             concerned are not among the records, so that they are attacked again.
     """
 
-    def __init__(self, work_dir: str | Path):
+    def __init__(self, work_dir: str | Path, rank: int = 0):
         self.work_dir = Path(work_dir)
+        self._own = self.work_dir / (f'records.{rank}.jsonl' if rank else RECORDS)
         self.records: dict[str, Record] = {}
         self.notes: list[str] = []
         self._lock: Lock | None = None
@@ -79,7 +83,8 @@ class ResultStore:
                                  '--resume to set it aside')
             self._note_versions(earlier.get('versions'), run.get('versions'))
             self._go_on()
-        elif any((self.work_dir / name).exists() for name in ('run.json', 'records.jsonl')):
+        elif any(path.exists() for path in (self.work_dir / 'run.json',
+                                            *files_of_records(self.work_dir))):
             self._set_aside()
         self.write_json('run.json', dict(run, format=FORMAT))
 
@@ -111,15 +116,16 @@ class ResultStore:
         earlier = len(list(self.work_dir.glob(f'previous/{stamp}*')))  # within the same second
         previous = self.work_dir / 'previous' / (f'{stamp}_{earlier}' if earlier else stamp)
         previous.mkdir(parents=True)
-        for name in ('run.json', 'records.jsonl', 'set_aside.jsonl', 'metrics.json', 'images',
-                     'pictures', 'views', 'dataset'):
+        records = [path.name for path in files_of_records(self.work_dir)]
+        for name in (*records, 'run.json', 'set_aside.jsonl', 'metrics.json', 'images', 'pictures',
+                     'views', 'dataset'):
             if (self.work_dir / name).exists():
                 (self.work_dir / name).rename(previous / name)
         (self.work_dir / 'images').mkdir()
 
     def _go_on(self) -> None:
         """Take over the finished images; what is wrong with the others is noted and set aside."""
-        found, bad = read_records(self.work_dir / 'records.jsonl')
+        found, bad = read_records(self.work_dir)
         good: dict[str, Record] = {}
         for record in found:
             if reason := self._spoilt(record):
@@ -131,8 +137,25 @@ class ResultStore:
             with (self.work_dir / 'set_aside.jsonl').open('ab') as file:
                 file.writelines(line for line, _ in bad)
             self.notes += [f'set aside and attacked again: {reason}' for _, reason in bad]
-        with self._replacing('records.jsonl') as file:  # also without a torn last line
-            file.writelines(_line(record) for record in good.values())
+        self._write_all()  # also without a torn last line
+
+    def _write_all(self) -> None:
+        """All records into one file, and no other any more."""
+        *others, whole = files_of_records(self.work_dir)
+        with self._replacing(whole.name) as file:
+            file.writelines(_line(record) for record in self.records.values())
+        for path in others:
+            path.unlink()
+
+    def merge(self, order: Mapping[str, int]) -> None:
+        """Put the records of processes that shared the run into one file, when all are done.
+
+        Args:
+            order: the place of each image in the data set.
+        """
+        known = sorted(self.records.values(), key=lambda one: order.get(one.key, len(order)))
+        self.records = {record.key: record for record in known}
+        self._write_all()
 
     def _spoilt(self, record: Record) -> str | None:
         """Why the image of a record cannot be used."""
@@ -163,8 +186,8 @@ class ResultStore:
             record = replace(record, file=f'images/{file_name(record.key)}.png', digest=digest)
             with self._replacing(record.file) as file:
                 file.write(png.getvalue())
-        with (self.work_dir / 'records.jsonl').open('ab') as file:
-            file.write(_line(record))  # one write: lines of several processes do not mix
+        with self._own.open('ab') as file:
+            file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
         self.records[record.key] = record
@@ -174,7 +197,7 @@ class ResultStore:
         """Add numbers to what is known of a stored image; of the two lines the later one counts."""
         record = self.records[key]
         record = replace(record, measures={**record.measures, **measures})
-        with (self.work_dir / 'records.jsonl').open('ab') as file:
+        with self._own.open('ab') as file:
             file.write(_line(record))
             file.flush()
         self.records[key] = record
@@ -201,7 +224,7 @@ class ResultStore:
 
     def reload(self) -> list[Record]:
         """All records on disk, those of other processes too, in the order of their first line."""
-        found, _ = read_records(self.work_dir / 'records.jsonl')
+        found, _ = read_records(self.work_dir)
         self.records = {record.key: record for record in found
                         if record.skipped or (self.work_dir / record.file).is_file()}
         return list(self.records.values())

@@ -2,7 +2,8 @@
 
     views/changed/<key>.png   the clean colours of the changed pixels, all else transparent: laid
                               over the adversarial image, it is the clean one
-    views/answers.jsonl       a line per image: what the model says of it before and after
+    views/answers.jsonl       a line per image: what the model says of it before and after; one such
+                              file for each process where several share a run
     views/labels/<key>.png    of segmenters: red the label before, green the label after
     views/classes.json        names of the model's classes
 """
@@ -26,8 +27,10 @@ class Views:
 
     Attributes:
         work_dir: of the run.
+        rank: of this process among those that share the run.
     """
     work_dir: Path
+    rank: int = 0
 
     @property
     def folder(self) -> Path:
@@ -55,7 +58,8 @@ class Views:
             _save(np.dstack([before, after, np.zeros_like(before)]), self._file('labels', key))
         else:
             line |= dict(clean=before, adversarial=after)
-        with (self.folder / 'answers.jsonl').open('ab') as file:
+        name = f'answers.{self.rank}.jsonl' if self.rank else 'answers.jsonl'
+        with (self.folder / name).open('ab') as file:
             file.write(json.dumps(line).encode() + b'\n')
 
     def name_classes(self, classes: Sequence[str] | None) -> None:
@@ -70,13 +74,14 @@ class Views:
 
     def answers(self) -> dict[str, dict[str, Any]]:
         """By key what was said of each image; a line that a killed run left torn is passed over."""
-        path, found = self.folder / 'answers.jsonl', {}
-        for line in path.read_bytes().splitlines() if path.is_file() else ():
-            try:
-                one = json.loads(line)
-            except ValueError:
-                continue
-            found[one['key']] = one
+        found = {}
+        for path in sorted(self.folder.glob('answers*.jsonl')):
+            for line in path.read_bytes().splitlines():
+                try:
+                    one = json.loads(line)
+                except ValueError:
+                    continue
+                found[one['key']] = one
         return found
 
     def undo(self, key: str) -> np.ndarray | None:

@@ -61,7 +61,10 @@ class Scene(Protocol):
 
     def seen(self, x: Tensor, rows: Tensor) -> Tensor:
         """What the model is shown of candidates ``x`` (b, C, h, w) of ``rows``, of one size."""
-        return x if self.shield is None else self.shield(x, rows)
+        if self.shield is None:
+            return x
+        with torch.autocast(x.device.type, enabled=False):  # only the model computes in less
+            return self.shield(x, rows)
 
     def restricted(self: SceneType, region: Tensor | None) -> SceneType:
         """A scene in which only pixels of ``region`` (B, 1, H, W) bool may change; None for all."""

@@ -688,6 +688,7 @@ class SpyRNG(ImageRNG):
 
 class Script(Objective):
     """An objective with prescribed gradients: ``gradient(row, call) -> (1, H, W)``; never succeeds."""
+    sync_every = 1
 
     def __init__(self, b, shape, gradient):
         self.images, self.region = torch.full((b, *shape), 0.5), torch.ones(b, 1, *shape[1:], dtype=torch.bool)

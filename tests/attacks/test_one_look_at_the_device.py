@@ -43,14 +43,14 @@ def far_net(watch, **options):
     return net
 
 
-def cost(attack):
+def cost(attack, sync_every=1):
     """Queries and reads of an attack, and the images it finds."""
     watch = Watch()
     net, images = far_net(watch, gain=GAIN), watch.put(pictures(*SHAPE, seed=3))
     with watch:
         task = Counted(objective(net, images))
         watch.reads.clear()
-        result = attack(task, seed=1)
+        result = attack(task, seed=1, sync_every=sync_every)
     assert isinstance(result.images, Far) and result.images.device == FAR
     return task.queries, watch.reads, result
 

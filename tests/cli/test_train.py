@@ -15,6 +15,7 @@ from sparse_dense_attacks.cli.attack import prepare
 from sparse_dense_attacks.cli.common import main
 from sparse_dense_attacks.cli.train import prepare_training, train_from_command_line
 from sparse_dense_attacks.evaluation import draw_validations
+from tests.ranks import start
 
 pytestmark = pytest.mark.openmmlab
 
@@ -54,6 +55,15 @@ def test_a_run_validates_keeps_the_best_and_goes_on(tmp_path):
         assert picture.width > 200
     scalars = next(path for path in tmp_path.rglob('scalars.json') if 'clean/accuracy/top1' in path.read_text())
     assert 'adv/accuracy/top1' in scalars.read_text()
+
+
+def test_two_processes_share_the_batches(tmp_path):
+    words = ['-m', 'sparse_dense_attacks.cli', 'train', *short(tmp_path / 'run', '--device', 'cpu')]
+    said = start([words] * 2, tmp_path)
+    assert [status for status, _ in said] == [0, 0], said
+    history = json.loads((tmp_path / 'run/validations.json').read_text())
+    assert [(one['epoch'], one['iter']) for one in history] == [(1, 1)], 'each has half of the batches'
+    assert not any('Traceback' in printed for _, printed in said)
 
 
 @pytest.mark.parametrize('path', [path for path in sorted((ROOT / 'configs/training').glob('*_demo_s*.py'))

@@ -27,6 +27,7 @@ from sparse_dense_attacks.engine.transfer import Job, PlainViewer, score  # noqa
 from sparse_dense_attacks.evaluation.controls import CONTROLS  # noqa: E402
 from sparse_dense_attacks.results import PairSet, Run, pairs_of_folders  # noqa: E402
 from sparse_dense_attacks.results.cell import Cell  # noqa: E402
+from tests.ranks import start  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
 
@@ -127,6 +128,17 @@ sources = dict(yolox=dict(model='yolox'),
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         return path, folder / 'table', fill(path, folder / 'table')
+
+
+def test_processes_that_share_a_table_fill_it_as_one_does(table, tmp_path):
+    path, alone, _ = table
+    command = ['-m', 'sparse_dense_attacks.cli', 'transfer', path, '--work-dir', tmp_path / 'table', '--device', 'cpu']
+    said = start([command] * 2, tmp_path)
+    assert [status for status, _ in said] == [0, 0], said
+    assert (tmp_path / 'table/transfer.csv').read_text() == (alone / 'transfer.csv').read_text()
+    victims = [[name for name in ('yolox', 'resnet18', 'constant', 'remainder') if f'victim {name}' in printed]
+               for _, printed in said]
+    assert sorted(sum(victims, [])) == ['constant', 'remainder', 'resnet18', 'yolox'] and all(victims), 'each by one of them'
 
 
 def pair(work_dir, source, number) -> tuple[np.ndarray, np.ndarray]:

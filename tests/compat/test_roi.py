@@ -43,6 +43,14 @@ class TestThroughMmcv:
         assert torch.equal(found[0], expected[0])
         torch.testing.assert_close(found[1], expected[1])
 
+    def test_align_in_16_bits_has_a_gradient(self, mmcv_file):
+        x, half, rois = features(), features(torch.bfloat16), regions()
+        align = mmcv_file('roi_align').roi_align
+        full = torch.autograd.grad(align(x, rois, (3, 4), SCALE, 2, 'avg', True).sum(), x)[0]
+        found = torch.autograd.grad(align(half, rois.bfloat16(), (3, 4), SCALE, 2, 'avg', True).sum(), half)[0]
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), full, atol=0.05, rtol=0.05)
+
     def test_align_by_maximum_says_that_it_is_not_there(self, mmcv_file):
         with pytest.raises(InputError, match="pool_mode='max'"):
             mmcv_file('roi_align').roi_align(features(), regions(), (3, 4), SCALE, 0, 'max', True)

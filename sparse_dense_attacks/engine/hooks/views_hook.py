@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from torch import Tensor
 
@@ -29,7 +30,7 @@ class ViewsHook(Hook):
     priority = 'VERY_LOW'
 
     def before_test(self, runner) -> None:
-        self.views = Views(runner.test_loop.store.work_dir)
+        self.views = Views(runner.test_loop.store.work_dir, get_rank())
         self.known = set(self.views.answers())
         self.views.name_classes(runner.test_loop.dataloader.dataset.metainfo.get('classes'))
         self.warned = False
