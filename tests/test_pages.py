@@ -29,7 +29,7 @@ SPAN = re.compile(r'`((?:sda|make|python) [^`\n]*)`')
 RUNNING = ('docs/guides/classifier.md', 'docs/guides/detector.md', 'docs/guides/segmenter.md', 'docs/extending.md')
 DIAGRAM = ROOT / 'docs/architecture.md'  # its indented block is a drawing
 OWN_NAMES = {'my_config.py', 'my_training.py', 'my_table.py', 'CONFIG'}  # of the reader's
-PROGRAMS = ('sda', 'make', 'python')
+PROGRAMS = ('sda', 'make', 'python', 'torchrun', 'srun')
 
 
 def blocks(page: Path) -> list[str]:
@@ -59,8 +59,9 @@ def split(lines: list[str]) -> list[list[str]]:
 
 def as_sda(words: list[str]) -> list[str] | None:
     """What ``sda`` is told, also by the scripts of the same names in tools/; None for other programs."""
-    if words[0] == 'sda':
-        return words[1:]
+    for start in ('sda', 'sparse_dense_attacks.cli'):  # also behind a launcher
+        if start in words:
+            return words[words.index(start) + 1:]
     script = re.fullmatch(r'tools/(\w+)\.py', words[1]) if words[0] == 'python' else None
     return [script[1], *words[2:]] if script and script[1] in cli.COMMANDS else None
 
