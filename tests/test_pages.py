@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from sparse_dense_attacks import ATTACKS, cli
 from sparse_dense_attacks.errors import InputError
@@ -201,6 +202,17 @@ def flat(config: dict, prefix: str = '') -> dict[str, str]:
     for key, value in config.items():
         found |= flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': str(value)}
     return found
+
+
+@pytest.mark.openmmlab
+@pytest.mark.slow
+def test_figures_can_be_drawn_again(tmp_path):
+    tool = ROOT / 'tools/analysis_tools/attack_figures.py'
+    printed = forks.run([tool, 'foreign_attack', '--out', tmp_path], tmp_path / 'printed.txt', cwd=tmp_path)
+    pixels, = re.findall(r'^foreign_attack: (\d+) pixels, .* 2 forwards, 1 backwards$', printed, re.MULTILINE)
+    assert int(pixels) > 1000
+    with Image.open(tmp_path / 'foreign_attack.png') as new, Image.open(DOCS / 'attacks/foreign_attack.png') as old:
+        assert new.size == old.size
 
 
 # The site

@@ -2,7 +2,7 @@
 
     python tools/analysis_tools/attack_figures.py [NAME ...]
 
-Writes docs/attacks/<page>.png, 2 minutes for all on two cores. The caption that a page has is printed beside it.
+Writes docs/attacks/PAGE.png, 2 minutes for all on two cores. The caption that a page has is printed beside it.
 """
 import argparse
 import tempfile
@@ -55,7 +55,7 @@ def words(key: str, value) -> list[str]:
     return [f'{key}={value}']
 
 
-def draw(page: str) -> str:
+def draw(page: str, out: Path) -> str:
     """Attack the first scene, store its picture, and say what was spent and reached."""
     with tempfile.TemporaryDirectory() as folder, screen.quiet():
         attack_from_command_line([CONFIG, '--limit', '1', '--work-dir', folder, '--cfg-options', 'pictures=1',
@@ -64,7 +64,7 @@ def draw(page: str) -> str:
         picture, = Path(folder, 'pictures').iterdir()
         with Image.open(picture) as image:
             small = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
-        small.quantize(128, dither=Image.Dither.NONE).save(PAGES / f'{page}.png', optimize=True)
+        small.quantize(128, dither=Image.Dither.NONE).save(out / f'{page}.png', optimize=True)
     outcome = 'every object hidden' if record.success else f'{record.share:.0%} of the objects hidden'
     return f'{page}: {record.l0_pixels} pixels, {outcome}, {record.forwards} forwards, {record.backwards} backwards'
 
@@ -72,5 +72,7 @@ def draw(page: str) -> str:
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('names', nargs='*', metavar='NAME', help=f'of {", ".join(ATTACKS)}; default: all')
-    for name in parser.parse_args().names or ATTACKS:
-        print(draw(name), flush=True)
+    parser.add_argument('--out', type=Path, default=PAGES, help='folder for the figures; default: docs/attacks')
+    args = parser.parse_args()
+    for name in args.names or ATTACKS:
+        print(draw(name, args.out), flush=True)
