@@ -264,11 +264,15 @@ def _source(plan: Plan, name: str, files: Mapping[str, Sequence[str] | None],
     if 'adversarial' in source:
         return pairs_of_folders(name, Path(source['clean']), Path(source['adversarial']))
     if 'members' in source or 'module' in plan.models[source['model']]:
-        found = None
-        if ranks.rank == 0:
+        found: list[PairSet] = []
+
+        def attack() -> None:
             with alone():
-                found = _attacked_as_files(plan, name, source, files)
-        return ranks.told(found)
+                found.append(_attacked_as_files(plan, name, source, files))
+
+        ranks.first_does(attack)
+        [pairs] = ranks.told(found)
+        return pairs
     return _attacked(plan, name, source, ranks)
 
 

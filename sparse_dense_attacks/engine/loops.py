@@ -145,15 +145,7 @@ class AttackLoop(TestLoop):
             identity = json.dumps(self.run_info['identity'], sort_keys=True, default=str)
             self.ranks.agree('settings', identity)
             self.ranks.agree('images', digest_of(self.dataloader.dataset))
-        if is_main_process():
-            self.store.start(self.run_info, self.resume)
-            note = FILES_NOTE if self.attacker.files else GRID_NOTE
-            (self.store.work_dir / 'images/README.txt').write_text(note)
-            for note in screen.first(self.store.notes):
-                warn(note)
-            if said := self.attacker.measures.note(self.attacker.goal):
-                screen.show(f'note: {said}')
-        self.ranks.wait()
+        self.ranks.first_does(self._start)
         self.store.reload()
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
@@ -178,6 +170,15 @@ class AttackLoop(TestLoop):
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics
+
+    def _start(self) -> None:
+        self.store.start(self.run_info, self.resume)
+        note = FILES_NOTE if self.attacker.files else GRID_NOTE
+        (self.store.work_dir / 'images/README.txt').write_text(note)
+        for note in screen.first(self.store.notes):
+            warn(note)
+        if said := self.attacker.measures.note(self.attacker.goal):
+            screen.show(f'note: {said}')
 
     def _run_batch(self, idx: int, data_batch: dict) -> None:
         """What :meth:`run_iter` does; where memory is short, one line with what fits.

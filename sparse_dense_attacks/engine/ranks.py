@@ -5,7 +5,7 @@ share: who is idle takes the next batch that nobody has taken. The batches are t
 """
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -130,12 +130,31 @@ class Ranks:
         """Until all are here."""
         barrier()
 
-    def told(self, value: Value | None) -> Value:
+    def told(self, value: Value) -> Value:
         """What rank 0 has, on all of them."""
-        found: list[Any] = [value]
+        found = [value]
         if self.several:
             dist.broadcast_object_list(found)
         return found[0]
+
+    def first_does(self, action: Callable[[], None]) -> None:
+        """Let rank 0 do something for all, while the others wait.
+
+        Raises:
+            InputError: what it raises there, on all of them.
+        """
+        if not self.several:
+            action()
+            return
+        refusal = None
+        if self.rank == 0:
+            try:
+                action()
+            except InputError as error:
+                refusal = str(error)
+        refusal = self.told(refusal)
+        if refusal is not None:
+            raise InputError(refusal)
 
     def gathered(self, value: Value) -> list[Value]:
         """What each of them has, in their order, on rank 0; nothing on the others."""

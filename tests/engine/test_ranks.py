@@ -13,7 +13,7 @@ from mmengine.evaluator import BaseMetric, Evaluator  # noqa: E402
 
 from sparse_dense_attacks.cli import attack as cli_attack  # noqa: E402
 from sparse_dense_attacks.cli import launch  # noqa: E402
-from sparse_dense_attacks.engine.ranks import ClaimedBatches, shared_out  # noqa: E402
+from sparse_dense_attacks.engine.ranks import ClaimedBatches, Ranks, shared_out  # noqa: E402
 from sparse_dense_attacks.engine.scores import Scores  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
 from sparse_dense_attacks.results import Run  # noqa: E402
@@ -74,6 +74,30 @@ def test_one_that_is_killed_loses_nothing_and_the_other_ends(alone, tmp_path):
     assert cli_attack.main(arguments(run, '--resume')) == 0, 'one goes on with what two began'
     assert results(run) == alone
     assert stored == {file: (run / file).stat().st_mtime_ns for file in stored}, 'nothing is made twice'
+
+
+def test_what_the_first_process_refuses_all_refuse(monkeypatch):
+    said: list = []
+
+    def told(rank, value):
+        said.append(value)
+        return said[0]
+
+    def refuses():
+        raise InputError('in use')
+
+    monkeypatch.setattr(Ranks, 'told', told)
+    for rank in range(3):
+        one = Ranks()
+        one.count, one.rank = 3, rank
+        with pytest.raises(InputError, match='in use'):
+            one.first_does(refuses)
+    assert said == ['in use', None, None]
+    one = Ranks()
+    with pytest.raises(InputError, match='in use'):
+        one.first_does(refuses)
+    one.first_does(lambda: said.append('alone'))
+    assert said[3:] == ['alone']
 
 
 def test_processes_that_see_different_images_say_so_once(tmp_path):
