@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ..defences import Defence
     from ..engine import Attacker
 
-__all__ = ['DEFAULTS', 'arguments', 'attack_from_command_line', 'attack_runner', 'build', 'main', 'opened',
-           'parser', 'prepare', 'settle', 'take_defence']
+__all__ = ['DEFAULTS', 'arguments', 'attack_from_command_line', 'attack_runner', 'build', 'check_precision',
+           'main', 'opened', 'parser', 'prepare', 'settle', 'take_defence']
 
 # Fields of the threat model that configs had at top level before there was one.
 _OLDER = ('seed', 'eight_bit', 'max_forwards', 'where')
@@ -78,6 +78,7 @@ def prepare(argv: list[str] | None = None) -> 'Runner':
     from .checkpoints import guard_loading
     from .configs import read_config
 
+    check_precision(args)
     join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     return attack_runner(read_config(args.config), args)
@@ -99,7 +100,6 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     from ..threat_model import ThreatModel
     from .configs import unset_variables
 
-    _check_precision(args)
     unset = unset_variables(cfg)
     attack, goal = _attack_and_goal(cfg, args)
     given = cfg.to_dict()
@@ -266,7 +266,8 @@ def parser(command: str, description: str, config: str) -> argparse.ArgumentPars
     return parser
 
 
-def _check_precision(args: argparse.Namespace) -> None:
+def check_precision(args: argparse.Namespace) -> None:
+    """Refuse half precision where there is no GPU for it."""
     import torch
     if args.amp == 'fp16' and (args.device == 'cpu' or not torch.cuda.is_available()):
         raise InputError('--amp fp16 is for GPUs, and this run has none: use --amp bf16')

@@ -45,10 +45,12 @@ def run(argv: list[str] | None = None) -> list[list[str]]:
 
     from ..evaluation import markdown_table
     from ..screen import add_row, show
+    from .attack import check_precision
     from .checkpoints import guard_loading
     from .configs import read_config
 
     args = _parser().parse_args(argv)
+    check_precision(args)
     join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     cfg = read_config(args.config)

@@ -59,6 +59,7 @@ def measure(folder: Path, names: Sequence[str], device: str | None = None,
         raise InputError(f'{folder} was attacked with random weights, which are gone, so measures '
                          'cannot be taken of it')
     args.work_dir, args.device, args.trust_weights = str(folder), device, trust_weights
+    args.amp = run.identity.get('amp')
     guard_loading(trust_weights)
     runner = attack_runner(cfg, args)
     _check_same(run, runner.test_loop.run_info['identity'])

@@ -436,7 +436,6 @@ class AttackLoop(TestLoop):
     def _evaluate(self) -> dict:
         """Metrics before and after, and the attack's own, over the images that could be read."""
         dataset = self.dataloader.dataset
-        self.scores.gather(self.ranks, self.store.work_dir / '.collected')
         if self.ranks.several:
             if is_main_process():
                 self.store.reload()
@@ -450,7 +449,8 @@ class AttackLoop(TestLoop):
         if not attacked:
             first = f'; the first: {records[0].note}' if records else ''
             raise InputError(f'none of the {len(records)} images could be read{first}')
-        metrics, failed = self.scores.evaluate(dataset, {record.key for record in attacked})
+        seen = {record.key for record in attacked}
+        metrics, failed = self.scores.evaluate_shared(self.ranks, dataset, seen)
         metrics |= summarize(records)
         if failed:
             metrics['attack/metrics_failed'] = failed

@@ -10,7 +10,7 @@ from mmengine.dist import all_gather_object, get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.structures import BaseDataElement
 
-from .ranks import Ranks
+from .ranks import Ranks, alone
 
 __all__ = ['Scores', 'apart', 'spared']
 
@@ -43,13 +43,15 @@ def spared(evaluator: Evaluator) -> Failures:
         # Attributes of the object stand before the methods of its class.
         metric.process = _guarded(name, metric.process, failures)
         metric.compute_metrics = _guarded(name, metric.compute_metrics, failures)
-        if get_world_size() == 1:  # with several, the others would wait for what it sends
-            metric.evaluate = _guarded(name, metric.evaluate, failures)
+        metric.evaluate = _guarded(name, metric.evaluate, failures, alone=True)
     return failures
 
 
-def _guarded(name: str, method, failures: Failures):
+def _guarded(name: str, method, failures: Failures, alone: bool = False):
+    """A method that fails quietly; with ``alone``, where no other process waits for what it sends."""
     def call(*args: Any, **kwargs: Any) -> Any:
+        if alone and get_world_size() > 1:
+            return method(*args, **kwargs)
         if name in failures:
             return {}
         try:
@@ -87,26 +89,35 @@ class Scores:
         """All evaluators have processed a batch, whose first image has this place in the data set."""
         self._ends.append((place, [len(metric.results) for metric in self._metrics]))
 
-    def gather(self, ranks: Ranks, folder: Path) -> None:
-        """Let rank 0 have what the metrics of all processes kept, and the others nothing.
+    def evaluate_shared(self, ranks: Ranks, dataset, keys: Container[str]) -> tuple[dict, Failures]:
+        """What :meth:`evaluate` says, where processes have seen some batches each.
 
-        Args:
-            ranks: the processes.
-            folder: where mmengine may put files for a moment; one that all of them see.
+        Rank 0 computes it as if it were alone: mmengine expects equal shares of a known order.
         """
         if not ranks.several:
-            return
+            return self.evaluate(dataset, keys)
+        self._gather(ranks)
+        found: tuple[dict, Failures] = {}, {}
+        if ranks.rank == 0:
+            with alone():
+                found = self.evaluate(dataset, keys)
+        return ranks.told(found)
+
+    def _gather(self, ranks: Ranks) -> None:
+        """Let rank 0 have what the metrics of all processes kept, and the others nothing."""
         start, parts = [0] * len(self._metrics), []
         for place, ends in self._ends:
             kept = [metric.results[a:b]
                     for metric, a, b in zip(self._metrics, start, ends, strict=True)]
             parts.append((place, _on_cpu(kept)))
             start = ends
+        for failures in ranks.gathered(self.failures):  # failed anywhere, failed everywhere
+            for prefix, known in failures.items():
+                self.failures[prefix].update(known)
         of_all = sorted((part for own in ranks.gathered(parts) for part in own),
                         key=lambda part: part[0])
         for number, metric in enumerate(self._metrics):
             metric.results[:] = [one for _, kept in of_all for one in kept[number]]
-            metric.collect_dir = str(folder)
         self._ends.clear()
 
     def evaluate(self, dataset, keys: Container[str]) -> tuple[dict, Failures]:

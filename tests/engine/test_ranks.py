@@ -130,6 +130,8 @@ class Fake:
 
     def gathered(self, value):
         self.given = value
+        if isinstance(value, dict):
+            return [value, dict(clean={'Keys 1': 'it broke'}, adv={})]
         return [] if self.others is None else [value, *self.others]
 
 
@@ -141,7 +143,8 @@ def kept(batches, others=None):
             for metric in evaluator.metrics:
                 metric.process(batch, batch)
         scores.mark(batch[0])
-    scores.gather(rank, Path('nowhere'))
+    scores._gather(rank)
+    assert scores.failures == dict(clean={'Keys 1': 'it broke'}, adv={})
     return rank.given, [metric.results for evaluator in evaluators for metric in evaluator.metrics]
 
 

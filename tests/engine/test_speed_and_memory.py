@@ -10,6 +10,7 @@ pytest.importorskip('mmpretrain', reason='the runs attack an mmpretrain classifi
 from sparse_dense_attacks.cli import attack as cli_attack  # noqa: E402
 from sparse_dense_attacks.cli import common  # noqa: E402
 from sparse_dense_attacks.cli.attack import prepare  # noqa: E402
+from sparse_dense_attacks.cli.measures import measure  # noqa: E402
 from sparse_dense_attacks.errors import InputError  # noqa: E402
 
 pytestmark = pytest.mark.openmmlab
@@ -50,6 +51,8 @@ def test_an_image_for_which_16_bits_are_too_few_is_attacked_in_full_precision(tm
     assert '1 of 4 images are too much for bf16, so they are attacked again in full precision' in capsys.readouterr().err
     assert json.loads((tmp_path / 'half/run.json').read_text())['identity']['amp'] == 'bf16'
     assert 'amp' not in json.loads((tmp_path / 'full/run.json').read_text())['identity']
+    measure(tmp_path / 'half', ['acp'], 'cpu')
+    assert all('acp' in line['measures'] for line in records(tmp_path / 'half').values())
     with pytest.raises(InputError, match='another amp'):
         prepare(arguments(tmp_path / 'half', '--resume')).test()
 
