@@ -310,7 +310,7 @@ def _chosen(registry: Registry, name: str | None, own: Any) -> Any:
 
 
 def _cut(dataset: Any, limit: int) -> None:
-    """Keep the first images of a data set's config."""
+    """Keep the first images of a data set's config, of those that it chooses itself."""
     if limit < 1:
         raise InputError(f'--limit {limit}: expected at least one image')
     for wrapped, inner in (('datasets', 'datasets.0'), ('dataset', 'dataset')):
@@ -318,7 +318,14 @@ def _cut(dataset: Any, limit: int) -> None:
             raise InputError(f"--limit cannot cut a {dataset.type}: set 'indices' of the data sets "
                              'within instead, for example --cfg-options '
                              f'test_dataloader.dataset.{inner}.indices={limit}')
-    dataset.indices = limit
+    chosen = dataset.get('indices')
+    if isinstance(chosen, int) and chosen < -limit:
+        raise InputError(f'--limit {limit}: the config takes the last {-chosen} images (indices = '
+                         f'{chosen}): write them as a list, or leave one of the two out')
+    if chosen is None or isinstance(chosen, int) and chosen > limit:
+        dataset.indices = limit
+    elif not isinstance(chosen, int):
+        dataset.indices = list(chosen)[:limit]
 
 
 def _own_weights(cfg: 'Config', args: argparse.Namespace) -> str | None:

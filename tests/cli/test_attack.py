@@ -11,12 +11,12 @@ import torch
 
 pytest.importorskip('mmdet', reason='configs of the zoos are read', exc_type=ImportError)
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from PIL import Image
 
 from sparse_dense_attacks import InputError
 from sparse_dense_attacks.cli import main
-from sparse_dense_attacks.cli.attack import _attack_and_goal, arguments, prepare
+from sparse_dense_attacks.cli.attack import _attack_and_goal, _cut, arguments, prepare
 from sparse_dense_attacks.cli.common import check_writable
 from sparse_dense_attacks.cli.configs import find_config, read_config
 from sparse_dense_attacks.cli.weights import weights_of_config
@@ -271,3 +271,14 @@ def test_channels_come_last_in_the_weights_that_are_loaded(tmp_path):
     weights = [module.weight for module in runner.model.modules() if isinstance(module, torch.nn.Conv2d)]
     assert weights and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
     assert not all(weight.is_contiguous() for weight in weights)
+
+
+@pytest.mark.parametrize('indices, kept', [
+    (None, 3), (2, 2), (5, 3), (-2, -2), ([4, 5, 6, 7], [4, 5, 6]), ([9], [9])])
+def test_limit_counts_the_images_that_a_config_chooses(indices, kept):
+    """A config that is judged on held-out images must not fall back on the first ones."""
+    dataset = ConfigDict(type='CocoDataset', indices=indices)
+    _cut(dataset, 3)
+    assert dataset.indices == kept
+    with pytest.raises(InputError, match='the config takes the last 4 images'):
+        _cut(ConfigDict(type='CocoDataset', indices=-4), 3)
