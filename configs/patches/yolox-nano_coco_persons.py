@@ -1,12 +1,13 @@
 # A patch on every person, of side 0.4 x the square root of its box's area, that hides people from YOLOX-nano; learned on the
 # people in 96 of the 128 COCO images and judged on those in the other 32.
 #
-# To expect: AP_50 of people 0.677 clean, 0.352 with the patch, 0.503 with a grey one, 0.553 with noise.
+# To expect: AP_50 of people 0.677 clean, 0.321 with the patch, 0.503 with a grey one, 0.553 with noise; 20 minutes of CPU
+# time. With epochs=30 and no transforms, which fit the 53 training images faster: 0.338.
 #
 #     sda fit configs/patches/yolox-nano_coco_persons.py
 #
-# With what happens to a printed one: --cfg-options fit.transforms.rotation=20 fit.transforms.scale=[0.8,1.2]
-#     fit.transforms.brightness=0.1 fit.transforms.contrast=[0.8,1.2] fit.transforms.noise=0.1 fit.tv=2.5
+# With all that happens to a printed one: --cfg-options fit.transforms.rotation=20 fit.transforms.contrast=[0.8,1.2]
+#     fit.transforms.noise=0.1 fit.tv=2.5
 #
 # Data and weights are looked for in $SDA_ASSETS (default: data/), see ../coco/spgd_yolox-nano_coco.py.
 _base_ = ['../coco/spgd_yolox-nano_coco.py']
@@ -15,7 +16,8 @@ goal = dict(type='Vanish', classes=['person'])
 fit = dict(
     placement=dict(type='OnObjects', classes=['person'], scale=0.4, measure='area'),
     shape=dict(type='Patch', height=64, width=64),
-    epochs=10,
+    transforms=dict(scale=(0.8, 1.25), rotation=10, brightness=0.1),
+    epochs=40,
     lr=0.1)
 fit_dataloader = dict(batch_size=2, dataset=dict(indices=list(range(96))))
 test_dataloader = dict(batch_size=8, dataset=dict(indices=list(range(96, 128))))

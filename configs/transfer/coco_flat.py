@@ -1,5 +1,5 @@
-# Do flat features of a segmenter break a detector? The one cell of coco_real.py between tasks that nearly lay above its controls, on
-# 40 images that were not looked at when it was chosen.
+# Do flat features of a segmenter break a detector? The one cell of coco_real.py between tasks that nearly lay above its
+# controls, on 40 images that were not looked at when it was chosen.
 #
 #     sda transfer configs/transfer/coco_flat.py
 _base_ = ['coco_real.py']
