@@ -19,7 +19,7 @@ pytestmark = pytest.mark.openmmlab
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(os.environ.get('SDA_ASSETS', ROOT / 'data'))
 CONFIGS = sorted(path.stem for path in (ROOT / 'configs/transfer').glob('*.py') if path.stem != 'demo_models')
-SLOW = dict(backbones=pytest.mark.slow, cifar_real=pytest.mark.real, coco_real=pytest.mark.real, coco_search=pytest.mark.real)
+SLOW = dict(backbones=pytest.mark.slow) | dict.fromkeys(('cifar_real', 'coco_flat', 'coco_real', 'coco_search'), pytest.mark.real)
 IN_A_CHECKOUT = 'cifar', 'coco'  # their models and images are not in the package
 
 

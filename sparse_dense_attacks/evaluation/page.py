@@ -204,7 +204,11 @@ def _threat_facts(run: Run, names: Sequence[str]) -> list[tuple[str, str]]:
                                             if yes else 'the float image'),
         max_forwards=('forwards', lambda most: 'any number' if most is None else f'at most {most}'),
         rechecks=('success', lambda times: 'one answer of the model' if times == 1 else
-                  f'the majority of {times} answers'))
+                  f'the majority of {times} answers'),
+        max_components=('connected pieces', lambda most: 'any number' if most is None else
+                        f'at most {most}'),
+        max_area=('area', lambda most: 'any' if most is None else
+                  f'at most {most:.2%} of the image'))
     for name, value in threat.items():
         if name in words:
             title, say = words[name]
