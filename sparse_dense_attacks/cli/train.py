@@ -56,6 +56,9 @@ def prepare_training(argv: list[str] | None = None) -> 'Runner':
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
         if cfg.get(key) is None:
             raise InputError(f"{args.config} has no '{key}': is it a training config?")
+    if cfg.get('defence') is not None:
+        raise InputError(f"{args.config}: 'defence' means nothing to a training, whose model learns "
+                         'from images as they are: leave it out')
     check_device(args.device)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp: mixed precision needs a GPU, and torch sees none')

@@ -124,6 +124,13 @@ def test_options_of_an_attack_mean_nothing_to_a_training(tmp_path):
         prepare_training([CONFIG, '--work-dir', str(tmp_path), '--cfg-options', 'where=inside'])
 
 
+def test_a_defence_is_refused_and_not_passed_over(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(f"_base_ = {str(ROOT / 'configs/training/resnet18_demo.py')!r}\ndefence = dict(type='JPEG')\n")
+    with pytest.raises(InputError, match="'defence' means nothing to a training"):
+        prepare_training([str(path), '--work-dir', str(tmp_path / 'run')])
+
+
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(InputError, match='nothing to resume'):
         prepare_training([CONFIG, '--work-dir', str(tmp_path), '--resume'])
