@@ -5,8 +5,10 @@ expected ...``. A bool is no int and no number, NaN lies in no range, infinity i
 number is beyond 64 bits.
 """
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from math import isfinite
 from pathlib import Path, PurePath
+from typing import Any
 
 from .errors import InputError
 from .registry import GOALS, nearest
@@ -14,7 +16,7 @@ from .registry import GOALS, nearest
 __all__ = ['check_budget', 'check_choice', 'check_config', 'check_flag', 'check_int',
            'check_mapping', 'check_names', 'check_number', 'check_numbers', 'check_path',
            'check_range', 'check_task', 'check_text', 'check_value', 'class_index', 'files_for',
-           'is_count', 'shown']
+           'from_fields', 'is_count', 'shown']
 
 INFINITE = float('inf')
 LARGEST = 2 ** 63  # no int reaches it: torch counts in 64 bits
@@ -171,6 +173,27 @@ def _interval(low: float, high: float, low_ok: bool, high_ok: bool) -> str:
 def _refuse(owner, name: str, expected: str) -> None:
     raise InputError(f'{type(owner).__name__}: {name} = {shown(getattr(owner, name))}, '
                      f'expected {expected}')
+
+
+def from_fields(kind: Any, given: Any, who: str) -> Any:
+    """A dataclass from a dict of its fields, or a finished one as it is.
+
+    Args:
+        kind: the dataclass.
+        who: what the fields are of, for errors.
+
+    Raises:
+        InputError: a field that it has not, or a value that makes no sense.
+    """
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping):
+        raise InputError(f'{who} = {shown(given)}, expected a dict of fields')
+    valid = [field.name for field in fields(kind)]
+    for name in given:
+        if name not in valid:
+            raise InputError(f"{who} has no field '{name}': {nearest(name, valid)}")
+    return kind(**given)
 
 
 def class_index(wanted: int | str, names, count: int | None, who: str) -> int:

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from .checks import check_choice, check_flag, check_int, check_number, shown
+from .checks import check_choice, check_flag, check_int, check_number, from_fields, shown
 from .errors import InputError
 from .ops import changed_pixels
 from .registry import Config, nearest
@@ -134,7 +134,4 @@ class ThreatModel:
             if name in cfg and cfg[name] != value:
                 raise InputError(f'{name} = {value!r} beside threat.{name} = {cfg[name]!r}: they '
                                  'disagree, so leave one out')
-        for name in cfg:
-            if name not in valid:
-                raise InputError(f"threat has no field '{name}': {nearest(name, valid)}")
-        return cls(**cfg | older)
+        return from_fields(cls, cfg | older, 'threat')

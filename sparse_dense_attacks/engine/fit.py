@@ -18,14 +18,13 @@ from rich.table import Table
 
 from .. import screen
 from ..attacks import UniversalPatch
-from ..checks import check_flag, check_mapping, check_value, shown
+from ..checks import check_flag, check_mapping, check_value, from_fields, shown
 from ..errors import InputError
 from ..evaluation import markdown_table
 from ..evaluation.judged_curves import draw_judged
 from ..objectives import Objective
 from ..ops import generator_of
 from ..patches import Artefact, BesideObjects, Learner, OnObjects, Pixels, Recipe
-from ..registry import nearest
 from ..results import describe
 from ..results.lock import Lock
 from ..threat_model import ThreatModel
@@ -128,7 +127,7 @@ class FitLoop(TestLoop):
         check_mapping(self, 'story')
         check_value('goal', goal, 'FitLoop')
         check_files(dataloader, train, evaluator)
-        self.recipe, self.judging = built(Recipe, recipe, 'fit'), built(Judging, judge or {}, 'judge')
+        self.recipe, self.judging = from_fields(Recipe, recipe, 'fit'), from_fields(Judging, judge or {}, 'judge')
         self.evaluator_config = copy.deepcopy(evaluator)
         self.threat = ThreatModel.build(threat)
         super().__init__(runner, tolerant(dataloader), evaluator)
@@ -312,20 +311,3 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list
 
 def _show(value) -> str:
     return '' if value is None else f'{value:.4g}'
-
-
-def built(kind: Any, given: Any, who: str) -> Any:
-    """An object of a class from a dict of its fields, or as it is.
-
-    Raises:
-        InputError: a field that it has not, or a value that makes no sense.
-    """
-    if isinstance(given, kind):
-        return given
-    if not isinstance(given, Mapping):
-        raise InputError(f'{who} = {shown(given)}, expected a dict of fields')
-    valid = list(kind.__dataclass_fields__)
-    for name in given:
-        if name not in valid:
-            raise InputError(f"{who} has no field '{name}': {nearest(name, valid)}")
-    return kind(**given)

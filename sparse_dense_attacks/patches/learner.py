@@ -14,6 +14,7 @@ from ..checks import (
     check_int,
     check_number,
     check_path,
+    from_fields,
     is_count,
     shown,
 )
@@ -74,7 +75,7 @@ class Recipe:
         check_config(self, 'shape')
         object.__setattr__(self, 'placement', PLACEMENTS.build(self.placement))
         object.__setattr__(self, 'shape', KERNELS.build(self.shape))
-        object.__setattr__(self, 'transforms', Transforms.build(self.transforms))
+        object.__setattr__(self, 'transforms', from_fields(Transforms, self.transforms, 'transforms'))
         if not isinstance(self.shape, Pattern):
             raise InputError(f'Recipe: shape = {type(self.shape).__name__}, expected Patch, Shape '
                              'or Picture, which have an outline')

@@ -10,7 +10,6 @@ from torch import Tensor
 from ..checks import check_int, check_number, check_range
 from ..errors import InputError
 from ..ops import generator_of
-from ..registry import Config, nearest
 
 __all__ = ['Looks', 'Transforms', 'median_pool']
 
@@ -79,23 +78,6 @@ class Transforms:
         check_int(self, 'median')
         if self.median % 2 == 0:
             raise InputError(f'Transforms: median = {self.median}, expected an odd number')
-
-    @classmethod
-    def build(cls, cfg: 'Transforms | Config') -> 'Transforms':
-        """From a dict of fields, or a finished object.
-
-        Raises:
-            InputError: no such transformation, or a value that makes no sense.
-        """
-        if isinstance(cfg, cls):
-            return cfg
-        if not isinstance(cfg, dict):
-            raise InputError(f'transforms = {cfg!r}, expected a dict such as dict(rotation=20)')
-        valid = list(cls.__dataclass_fields__)
-        for name in cfg:
-            if name not in valid:
-                raise InputError(f"there is no transformation '{name}': {nearest(name, valid)}")
-        return cls(**cfg)
 
     def draw(self, seed: int, keys: Sequence, step: int, patches: int, pattern: Tensor) -> Looks:
         """The looks of the patches of the images ``keys`` at a step.

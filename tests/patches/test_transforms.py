@@ -2,6 +2,7 @@
 import pytest
 import torch
 
+from sparse_dense_attacks.checks import from_fields
 from sparse_dense_attacks.errors import InputError
 from sparse_dense_attacks.patches import Fixed, Looks, OnObjects, Transforms, paint, room_of
 from sparse_dense_attacks.patches.penalties import non_printability, total_variation
@@ -102,5 +103,5 @@ def test_gradients_of_penalties(penalty):
                                       dict(median=4), dict(median=0), dict(turn=1)])
 def test_nonsense_is_refused(nonsense):
     with pytest.raises(InputError) as error:
-        Transforms.build(nonsense)
+        from_fields(Transforms, nonsense, 'transforms')
     assert next(iter(nonsense)) in str(error.value)
