@@ -13,9 +13,9 @@ A universal patch is adaptive where it was learned through the defence: in texts
 """
 import argparse
 import copy
-import json
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,21 +136,25 @@ def _against(attack: Mapping[str, Any], defence: str) -> dict[str, Any]:
 
 
 def _run(cfg: Any, args: argparse.Namespace, folder: Path, shown_run: Path | None = None) -> 'Run':
-    """A run in a folder, or the one that is there already."""
+    """A run in a folder, or the one that is there already, with the records of its images only."""
     from mmengine.dist import barrier
 
     from ..results import Run
+    from ..results.run import is_finished, is_same
     from .attack import attack_runner
     args = copy.copy(args)
     args.work_dir = str(folder)
     runner = attack_runner(copy.deepcopy(cfg), args, None if shown_run is None else str(shown_run))
-    identity = json.loads(json.dumps(runner.test_loop.run_info['identity'], default=str))
-    finished = args.resume and (folder / 'metrics.json').is_file()
-    if not finished or Run.load(folder).identity != identity:
+    loop = runner.test_loop
+    identity = loop.run_info['identity']
+    if not (args.resume and is_finished(folder, identity, loop.places)):
+        if shown_run is not None:  # images that are others now are shown anew, which costs no attack
+            loop.resume = args.resume and is_same(folder, identity)
         say(f'{folder}')
         runner.test()
     barrier()  # the first process has written the metrics
-    return Run.load(folder)
+    run = Run.load(folder)
+    return replace(run, records=tuple(one for one in run.records if one.key in loop.places))
 
 
 def _line(attack: str, defence: str, row: str, run: 'Run') -> list[str]:

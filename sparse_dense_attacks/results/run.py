@@ -104,8 +104,10 @@ def is_same(work_dir: Path, identity: Mapping[str, Any]) -> bool:
 
 
 def is_finished(work_dir: Path, identity: Mapping[str, Any], keys: Iterable[str]) -> bool:
-    """Whether a folder holds a finished run of this identity that has attacked all images."""
+    """Whether a folder holds a finished run of this identity that has attacked all images, and whose
+    metrics are those of so many."""
     if not (work_dir / 'metrics.json').is_file() or not is_same(work_dir, identity):
         return False
-    run = Run.load(work_dir)
-    return bool(run.metrics) and set(keys) <= {one.key for one in run.records}
+    run, keys = Run.load(work_dir), set(keys)
+    scored = run.metrics.get('attack/images', 0) + len(run.metrics.get('attack/images_skipped', ()))
+    return scored == len(keys) and keys <= {one.key for one in run.records}

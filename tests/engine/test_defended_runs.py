@@ -184,6 +184,22 @@ attacks = dict(few=dict(type='SparsePGD', k=0.01, steps=3, early_stop=False))
     assert not (tmp_path / 'x').exists(), 'refused before any work'
 
 
+def test_a_table_goes_on_with_more_images_and_with_fewer(tmp_path):
+    path = config(tmp_path, f'defences = dict(coarse={COARSE})')
+
+    def counted(limit, *extra):
+        """How many images each row is of, and the metrics that it is made of."""
+        argv = [path, '--work-dir', str(tmp_path / 'table'), '--device', 'cpu', '--limit', str(limit), *extra]
+        rows = {line[2]: int(line[3]) for line in defend.run(argv)}
+        return rows, [json.loads((tmp_path / 'table/attack' / name / 'metrics.json').read_text())['attack/images']
+                      for name in ('undefended', 'coarse/static', 'coarse/adaptive')]
+
+    first = counted(1)
+    assert first == (dict(undefended=1, static=1, adaptive=1), [1, 1, 1])
+    assert counted(2, '--resume') == (dict(undefended=2, static=2, adaptive=2), [2, 2, 2])
+    assert counted(1, '--resume') == first
+
+
 @pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'configs/defences').glob('*.py')))
 def test_the_demo_models_have_a_table_of_defences(name):
     path = ROOT / f'configs/defences/{name}.py'
