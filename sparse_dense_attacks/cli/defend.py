@@ -66,15 +66,12 @@ def run(argv: list[str] | None = None) -> list[list[str]]:
         plain = _run(cfg, args, place / 'undefended')
         lines.append(_line(name, '-', 'undefended', plain))
         for title, defence in defences.items():
-            cfg.pop('defence', None)
-            cfg.defence = defence
             _set_attack(cfg, attack, 'undefended')
-            static = _run(cfg, args, place / title / 'static', plain.work_dir)
+            static = _run(cfg, args, place / title / 'static', defence, plain.work_dir)
             lines.append(_line(name, title, 'static', static))
             _set_attack(cfg, attack, title)
-            adaptive = _run(cfg, args, place / title / 'adaptive')
+            adaptive = _run(cfg, args, place / title / 'adaptive', defence)
             lines.append(_line(name, title, 'adaptive', adaptive))
-        cfg.pop('defence', None)
 
     if not is_main_process():
         return lines
@@ -135,8 +132,13 @@ def _against(attack: Mapping[str, Any], defence: str) -> dict[str, Any]:
             else copy.deepcopy(value) for key, value in attack.items()}
 
 
-def _run(cfg: Any, args: argparse.Namespace, folder: Path, shown_run: Path | None = None) -> 'Run':
-    """A run in a folder, or the one that is there already, with the records of its images only."""
+def _run(cfg: Any, args: argparse.Namespace, folder: Path, defence: Any = None,
+         shown_run: Path | None = None) -> 'Run':
+    """A run in a folder, or the one that is there already, with the records of its images only.
+
+    Raises:
+        InputError: without a defence there is one all the same.
+    """
     from mmengine.dist import barrier
 
     from ..results import Run
@@ -144,9 +146,16 @@ def _run(cfg: Any, args: argparse.Namespace, folder: Path, shown_run: Path | Non
     from .attack import attack_runner
     args = copy.copy(args)
     args.work_dir = str(folder)
-    runner = attack_runner(copy.deepcopy(cfg), args, None if shown_run is None else str(shown_run))
+    cfg = copy.deepcopy(cfg)
+    if defence is not None:
+        cfg.pop('defence', None)
+        cfg.defence = defence
+    runner = attack_runner(cfg, args, None if shown_run is None else str(shown_run))
     loop = runner.test_loop
     identity = loop.run_info['identity']
+    if defence is None and 'defence' in identity:
+        raise InputError(f"{args.config} has a defence of its own ({identity['defence']['type']}), behind "
+                         "which no row would be undefended: name it among 'defences'")
     if not (args.resume and is_finished(folder, identity, loop.places)):
         if shown_run is not None:  # images that are others now are shown anew, which costs no attack
             loop.resume = args.resume and is_same(folder, identity)

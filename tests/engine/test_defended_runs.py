@@ -184,6 +184,13 @@ attacks = dict(few=dict(type='SparsePGD', k=0.01, steps=3, early_stop=False))
     assert not (tmp_path / 'x').exists(), 'refused before any work'
 
 
+@pytest.mark.parametrize('own', ["defence = 'BitDepth'", "victim = dict(defence='BitDepth')"])
+def test_no_row_is_undefended_behind_a_defence_of_the_config(tmp_path, own):
+    path = config(tmp_path, f'defences = dict(coarse={COARSE})\n{own}')
+    with pytest.raises(InputError, match=r"a defence of its own \(BitDepth\).*name it among 'defences'"):
+        defend.run([path, '--work-dir', str(tmp_path / 'table'), '--device', 'cpu', '--limit', '1'])
+
+
 def test_a_table_goes_on_with_more_images_and_with_fewer(tmp_path):
     path = config(tmp_path, f'defences = dict(coarse={COARSE})')
 
