@@ -54,6 +54,9 @@ def run(argv: list[str] | None = None) -> list[list[str]]:
     join(args.launcher, args.device)
     guard_loading(args.trust_weights)
     cfg = read_config(args.config)
+    if args.attack is not None and cfg.get('attacks') is not None:
+        raise InputError(f"--attack {args.attack} beside the 'attacks' of {args.config}, each of which it "
+                         'would replace: leave it out')
     attacks, defences = _named(cfg, 'attacks', args.config), _named(cfg, 'defences', args.config)
     for key in ('attacks', 'defences'):
         cfg.pop(key, None)

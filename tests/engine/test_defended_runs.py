@@ -207,6 +207,12 @@ def test_a_table_goes_on_with_more_images_and_with_fewer(tmp_path):
     assert counted(1, '--resume') == first
 
 
+def test_rows_of_several_attacks_are_not_all_of_one(tmp_path):
+    path = config(tmp_path, f"defences = dict(coarse={COARSE})\nattacks = dict(few=dict(type='SparsePGD', k=9))")
+    with pytest.raises(InputError, match="--attack sigma_zero beside the 'attacks' of "):
+        defend.run([path, '--work-dir', str(tmp_path / 'table'), '--attack', 'sigma_zero'])
+
+
 @pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'configs/defences').glob('*.py')))
 def test_the_demo_models_have_a_table_of_defences(name):
     path = ROOT / f'configs/defences/{name}.py'
