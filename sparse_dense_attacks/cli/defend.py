@@ -96,10 +96,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _named(cfg: Any, key: str, config: str) -> dict[str, Any]:
-    """Entries by name; of attacks the config's own by default."""
-    entries = cfg.to_dict().get(key)
+    """Entries by name; of attacks the config's own by default, None where it has none."""
+    given = cfg.to_dict()
+    entries = given.get(key)
     if entries is None and key == 'attacks':
-        return {'attack': None}
+        return {'attack': given.get('attack')}
     if not isinstance(entries, Mapping) or not entries:
         raise InputError(f"{config}: {key} = {shown(entries)}, expected a dict from name to entry, "
                          "such as dict(jpeg=dict(type='JPEG', quality=75))")
@@ -122,17 +123,20 @@ def _check(attacks: Mapping[str, Any], defences: Mapping[str, Any]) -> None:
         built_defence(copy.deepcopy(defence))
 
 
-def _set_attack(cfg: Any, attack: dict[str, Any] | None, defence: str) -> None:
-    """Write an attack on a defence of this name into a config; None leaves the config's own."""
+def _set_attack(cfg: Any, attack: Any, defence: str) -> None:
+    """Write an attack on a defence of this name into a config; None leaves that to others."""
     if attack is not None:
         cfg.pop('attack', None)
         cfg.attack = _against(attack, defence)
 
 
-def _against(attack: Mapping[str, Any], defence: str) -> dict[str, Any]:
-    """An attack in whose texts '{defence}' stands for the name of the defence."""
-    return {key: value.replace('{defence}', defence) if isinstance(value, str)
-            else copy.deepcopy(value) for key, value in attack.items()}
+def _against(attack: Any, defence: str) -> Any:
+    """An attack, or a value in it, in whose texts '{defence}' stands for the name of the defence."""
+    if isinstance(attack, str):
+        return attack.replace('{defence}', defence)
+    if isinstance(attack, Mapping):
+        return {key: _against(value, defence) for key, value in attack.items()}
+    return copy.deepcopy(attack)
 
 
 def _run(cfg: Any, args: argparse.Namespace, folder: Path, defence: Any = None,

@@ -244,6 +244,20 @@ attacks = dict(patch=dict(type='UniversalPatch', artefact={artefact!r}))
     assert str(tmp_path / 'coarse/patch.json') in capfd.readouterr().err and not (tmp_path / 'x').exists()
 
 
+def test_an_attack_may_be_a_name_or_the_only_one_and_its_texts_are_replaced_throughout(tmp_path):
+    path = config(tmp_path, f"defences = dict(coarse={COARSE})")
+    cfg = read_config(path)
+    cfg.attack = dict(type='Descent', base=dict(type='UniversalPatch', artefact='{defence}/patch.json'))
+    [own] = defend._named(cfg, 'attacks', path).values()
+    defend._set_attack(cfg, own, 'coarse')
+    assert cfg.attack == dict(type='Descent', base=dict(type='UniversalPatch', artefact='coarse/patch.json'))
+    cfg.attacks = dict(few='SparsePGD')
+    [named] = defend._named(cfg, 'attacks', path).values()
+    defend._check(dict(few=named), {})
+    defend._set_attack(cfg, named, 'coarse')
+    assert cfg.attack == 'SparsePGD'
+
+
 @pytest.mark.parametrize('name', sorted(path.stem for path in (ROOT / 'configs/defences/universal').glob('*.py')))
 def test_the_demo_models_have_a_table_of_universal_patches(name):
     path = ROOT / f'configs/defences/universal/{name}.py'
