@@ -101,7 +101,9 @@ class SwapPGD(BudgetAttack):
         size, k_max = s.x.shape[2:], int(s.k.max())
         first_swap = max(round(self.start * self.steps), 1)
         if self.base is not None:
-            self._begin_with(s, self.base.run(objective, rng), mask_rng)
+            with objective.reserved():  # for the first look at what it has found
+                found = self.base.run(objective, rng)
+            self._begin_with(s, found, mask_rng)
             first_swap = 0
 
         for step in range(self.steps + 1):

@@ -237,6 +237,15 @@ def test_never_worse_than_its_base_and_given_the_same_budget():
     assert (both.forwards == alone.forwards + torch.where(alone.success, 1, 31))[alone.success | ~both.success].all()
 
 
+@pytest.mark.parametrize('most', [12, 20, 33])
+def test_what_its_base_found_is_looked_at_where_forwards_are_few(most):
+    judge = objective(Linear(torch.ones(3, 4, 4), -20.0), torch.zeros(2, 3, 4, 4))
+    base = SparsePGD(k=8, steps=30)
+    alone = SparsePGD(k=8, steps=30, early_stop=False)(judge, max_forwards=most)
+    both = SwapPGD(k=8, steps=30, early_stop=False, base=base)(judge, max_forwards=most)
+    assert alone.success.all() and both.success.all() and (both.queries <= most).all()
+
+
 def test_a_base_has_to_have_a_budget():
     with pytest.raises(InputError, match='base = SigmaZero.*expected an attack with a budget k'):
         SwapPGD(base=SigmaZero())
