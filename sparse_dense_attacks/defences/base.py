@@ -77,13 +77,19 @@ class Shield:
 
     def __init__(self, defence: Defence, keys: Sequence, order: str):
         self.defence, self.keys, self.order = defence, keys, order
+        self.epoch: int | None = None
         self.looks = [0] * len(keys)
+
+    def begin(self, epoch: int) -> None:
+        """From here on the draws are those of an epoch, whatever was looked at before."""
+        self.epoch, self.looks = epoch, [0] * len(self.keys)
 
     def __call__(self, x: Tensor, rows: Tensor) -> Tensor:
         """What the victim sees of candidates ``x`` (b, C, h, w) of the images ``rows``."""
         numbers, which = [], rows.tolist()
         for row in which:
-            numbers.append(self.looks[row])
+            look = self.looks[row]
+            numbers.append(look if self.epoch is None else f'{self.epoch}\0{look}')
             self.looks[row] += 1
         return _turned(self.defence(_turned(x, self.order), [self.keys[row] for row in which],
                                     numbers), self.order)

@@ -29,7 +29,7 @@ from ..results import describe
 from ..results.lock import Lock
 from ..threat_model import ThreatModel
 from ..victims.context import gradients
-from .attacker import attacker_for
+from .attacker import Task, attacker_for
 from .data import check_keys, keys_of, tolerant
 from .hooks.class_names_hook import ClassNamesHook
 from .judging import judge_versions
@@ -155,7 +155,7 @@ class FitLoop(TestLoop):
             threat=describe(self.threat), split=split, batch_size=self.train.batch_size,
             weights=self.story.get('weights'))
         self.folder = Path(runner.work_dir)
-        self.kept: list[Objective] | None = None
+        self.kept: list[Task] | None = None
         self.counts: dict[str, int] = {}  # of the last epoch
 
     def run(self) -> dict:
@@ -239,14 +239,23 @@ class FitLoop(TestLoop):
         """The batches of the training split, opened for the goal, in the order of an epoch.
 
         A small split is read and looked at once and stays in memory; its batches keep their images.
+        Looks through a random defence have the draws of the epoch, so that one that is gone on with
+        sees what it would have seen.
         """
+        for task in self._tasks(epoch):
+            if task.scene.shield is not None:
+                task.scene.shield.begin(epoch)
+            yield task.objective
+
+    def _tasks(self, epoch: int) -> Iterator[Task]:
+        """The same with what surrounds them."""
         if self.kept is None:
             self.train.sampler.set_epoch(0)
             opened = self._opened()
             first = next(opened, None)
             if first is None:
                 return
-            fits = first.images[0].numel() * len(self.train.dataset) <= KEPT
+            fits = first.objective.images[0].numel() * len(self.train.dataset) <= KEPT
             self.kept = [first, *opened] if fits else []
         if self.kept:
             order = torch.randperm(len(self.kept), generator=generator_of(self.threat.seed, 'order', epoch))
@@ -255,11 +264,11 @@ class FitLoop(TestLoop):
             self.train.sampler.set_epoch(epoch)
             yield from self._opened()
 
-    def _opened(self) -> Iterator[Objective]:
+    def _opened(self) -> Iterator[Task]:
         for batch in self.train:
             batch.pop('unreadable', None)
             if len(batch['inputs']):
-                yield self.teacher.open(batch).objective
+                yield self.teacher.open(batch)
 
     def _nothing(self, left_alone: int) -> str:
         classes = getattr(self.teacher.goal, 'classes', None) or self.recipe.placement.classes

@@ -83,9 +83,9 @@ def test_what_is_judged_agrees(finished):
         assert found[name]['objects_all'] == sum(found[name][f'objects_{size}'] for size in ('small', 'medium', 'large'))
 
 
-def test_stopped_and_resumed_gives_an_equal_artefact(finished, tmp_path):
-    """Stopped after the first epoch: its checkpoint is what the run had then."""
-    runner = prepare_fit(arguments(tmp_path))
+def stopped(args):
+    """A fit that ends after its first epoch."""
+    runner = prepare_fit(args)
     saved = runner.test_loop._save
 
     def stop():
@@ -94,11 +94,25 @@ def test_stopped_and_resumed_gives_an_equal_artefact(finished, tmp_path):
     runner.test_loop._save = stop
     with pytest.raises(KeyboardInterrupt):
         runner.test()
+
+
+def test_stopped_and_resumed_gives_an_equal_artefact(finished, tmp_path):
+    """Stopped after the first epoch: its checkpoint is what the run had then."""
+    stopped(arguments(tmp_path))
     assert not (tmp_path / 'patch.json').exists() and (tmp_path / 'fit.pth').exists()
     fit_from_command_line(arguments(tmp_path, '--resume'))
     first, second = (Artefact.load(folder / 'patch.json') for folder in (finished[0], tmp_path))
     assert torch.equal(first.pattern, second.pattern) and first.digest == second.digest
     assert json.loads((tmp_path / 'judging.json').read_text()) == finished[1]
+
+
+def test_stopped_and_resumed_behind_a_random_defence_gives_an_equal_artefact(tmp_path):
+    more = dict(judge=['judge=None'], options=['defence.type=RandomResizePad', 'defence.draws=1'])
+    fit_from_command_line(arguments(tmp_path / 'whole', **more))
+    stopped(arguments(tmp_path / 'part', **more))
+    fit_from_command_line(arguments(tmp_path / 'part', '--resume', **more))
+    first, second = (Artefact.load(tmp_path / name / 'patch.json').pattern for name in ('whole', 'part'))
+    assert torch.equal(first, second)
 
 
 def test_the_model_is_as_it_was_and_the_images_too(tmp_path):
