@@ -12,6 +12,8 @@ The result, ``patch.json`` in the work dir, is applied by ``attack = dict(type='
 artefact='.../patch.json')`` in any config.
 """
 import argparse
+import hashlib
+import json
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -80,7 +82,10 @@ def prepare_fit(argv: list[str] | None = None) -> 'Runner':
     train = cfg.test_dataloader.to_dict()
     _merge(train, cfg.pop('fit_dataloader').to_dict())
     weights = settle(cfg, args, unset)
+    settings = cfg.model.to_dict(), dict(train.get('dataset') or {}, indices=None)
+    content = json.dumps(settings, sort_keys=True, default=str)
     story = dict(weights=file_digest(weights) if weights else 'random weights', config=args.config,
+                 settings=hashlib.sha256(content.encode()).hexdigest()[:16],
                  model=cfg.model.type, command=shlex.join(sys.argv), versions=versions())
     given = cfg.to_dict()
     for key in (*OWN, 'attack'):

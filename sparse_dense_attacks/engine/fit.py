@@ -116,7 +116,8 @@ class FitLoop(TestLoop):
         threat: a :class:`~sparse_dense_attacks.ThreatModel` or a dict of its fields.
         victim: arguments of the victim class.
         resume: go on with the fit in the runner's work_dir.
-        story: what to keep in ``patch.json`` beside the settings; ``weights`` identifies the model.
+        story: what to keep in ``patch.json`` beside the settings; ``weights`` identifies the model,
+            ``settings`` how it and its data set are set up.
     """
 
     def __init__(self, runner, dataloader, evaluator, train: dict, recipe: Recipe | dict, goal,
@@ -153,7 +154,7 @@ class FitLoop(TestLoop):
         self.identity = dict(
             recipe=describe(self.recipe), goal=describe(self.attacker.goal), victim=victim,
             threat=describe(self.threat), split=split, batch_size=self.train.batch_size,
-            weights=self.story.get('weights'))
+            weights=self.story.get('weights'), settings=self.story.get('settings'))
         self.folder = Path(runner.work_dir)
         self.kept: list[Task] | None = None
         self.counts: dict[str, int] = {}  # of the last epoch
@@ -184,7 +185,8 @@ class FitLoop(TestLoop):
         before = json.loads(kept['identity'])
         differ = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if differ:
-            names = ['training split' if key == 'split' else key for key in differ]
+            said = dict(split='training split', settings='set-up of the model or its data set')
+            names = [said.get(key, key) for key in differ]
             raise InputError(f'--resume: {self.folder} holds a fit with another '
                              f"{', '.join(names)}; use another --work-dir, or leave out --resume "
                              'to set it aside')

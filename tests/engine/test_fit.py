@@ -194,6 +194,13 @@ def test_a_fit_is_not_resumed_with_another_split(finished, tmp_path, capfd):
     assert (previous / 'patch.json').read_text() == kept
 
 
+@pytest.mark.parametrize('option', ['model.test_cfg.rcnn.score_thr=0.5', 'test_dataloader.dataset.pipeline.1.scale=(80,64)'])
+def test_a_fit_is_not_resumed_with_another_model_or_pipeline(finished, tmp_path, capfd, option):
+    shutil.copytree(finished[0], tmp_path / 'copy')
+    said = refused(arguments(tmp_path / 'copy', '--resume', options=[option]), capfd)
+    assert 'another set-up of the model or its data set' in said
+
+
 def test_a_patch_is_learned_through_the_defence_of_its_config(finished, tmp_path, capfd):
     coarse = ['judge=None', 'fit.epochs=1', 'defence.type=JPEG', 'defence.quality=8']
     found = fit_from_command_line(arguments(tmp_path / 'a', judge=coarse))
