@@ -21,6 +21,7 @@ from .rng import ImageRNG
 __all__ = ['UniversalPatch']
 
 ELSEWHERE = 'random places'
+OWN = ('learned', 'grey', 'noise', ELSEWHERE)
 
 
 @ATTACKS.register_module()
@@ -40,7 +41,7 @@ class UniversalPatch(Attack):
         channels: 'rgb' or 'bgr', the order in the images, where nobody else knows it.
 
     Attributes:
-        digest: of the artefact, so that a run with it is not resumed with another one.
+        digest: of the artefact, and of the one whose colours are shown, so that a run with them is not resumed with others.
 
     Raises:
         InputError: artefacts that are missing or damaged; images without three channels.
@@ -67,8 +68,8 @@ class UniversalPatch(Attack):
         check_number(self, 'brightness', -1, 1, low_ok=True, high_ok=True)
         if self.channels is not None:
             check_choice(self, 'channels', ('rgb', 'bgr'))
-        object.__setattr__(self, 'digest', self.learned.digest)
-        _ = self.pattern
+        used = [self.learned] if self.lender is None else [self.learned, self.lender]
+        object.__setattr__(self, 'digest', ' '.join(one.digest for one in used))
 
     @cached_property
     def learned(self) -> Artefact:
@@ -76,20 +77,27 @@ class UniversalPatch(Attack):
         return self.artefact if isinstance(self.artefact, Artefact) else Artefact.load(self.artefact)
 
     @cached_property
+    def lender(self) -> Artefact | None:
+        """The other artefact whose colours are shown; None for contents that need none."""
+        if self.content in OWN:
+            return None
+        if not Path(self.content).is_file():
+            raise InputError(f'UniversalPatch: content = {shown(self.content)}, expected '
+                             f'{", ".join(OWN)}, or the patch.json of another artefact')
+        return Artefact.load(self.content)
+
+    @cached_property
     def pattern(self) -> Tensor:
         """(3, h, w) float in [0, 1], RGB, what is shown."""
         own = self.learned.pattern
+        if self.lender is not None:
+            other = self.lender.pattern[None]
+            return to_8bit(torch.nn.functional.interpolate(other, own.shape[1:], mode='area')[0])
         if self.content == 'learned':
             return own
         if self.content == 'grey':
             return torch.full_like(own, 128 / 255)
-        if self.content in ('noise', ELSEWHERE):
-            return to_8bit(torch.rand(own.shape, generator=generator_of(0, 'noise')))
-        if not Path(self.content).is_file():
-            raise InputError(f'UniversalPatch: content = {shown(self.content)}, expected learned, '
-                             f'grey, noise, {ELSEWHERE}, or the patch.json of another artefact')
-        other = Artefact.load(self.content).pattern[None]
-        return to_8bit(torch.nn.functional.interpolate(other, own.shape[1:], mode='area')[0])
+        return to_8bit(torch.rand(own.shape, generator=generator_of(0, 'noise')))
 
     @cached_property
     def mask(self) -> Tensor:

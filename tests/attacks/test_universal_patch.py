@@ -5,6 +5,7 @@ import torch
 from sparse_dense_attacks import Artefact, InputError, UniversalPatch, Vanish, attack
 from sparse_dense_attacks.objectives.base import Surrounded
 from sparse_dense_attacks.patches import Fixed, Frame, OnObjects, Random
+from sparse_dense_attacks.results import describe
 from sparse_dense_attacks.testing import Detections, Net, objective, pictures
 from sparse_dense_attacks.types import Surroundings
 from sparse_dense_attacks.victims.surroundings import surrounded
@@ -54,6 +55,15 @@ def test_the_colours_of_a_foreign_artefact(tmp_path):
     foreign = artefact(Frame(), seed=3)
     result = UniversalPatch(artefact(), str(foreign.write(tmp_path)))(task())
     assert torch.equal(result.images[0, :, :4, :5], foreign.pattern)
+
+
+def test_another_foreign_artefact_of_the_same_path_is_another_attack(tmp_path):
+    """A run is not resumed with it; without one the digest is the artefact's own."""
+    path, patch = str(artefact(seed=3).write(tmp_path)), artefact()
+    first = UniversalPatch(patch, path)
+    artefact(seed=4).write(tmp_path)
+    assert describe(UniversalPatch(patch, path)) != describe(first)
+    assert UniversalPatch(patch, 'grey').digest == patch.digest
 
 
 def test_size_angle_and_brightness():
