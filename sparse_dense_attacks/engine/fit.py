@@ -81,7 +81,8 @@ class Judging:
             contents.append('random places')
         found = {content: UniversalPatch(artefact, content) for content in contents}
         for path in self.foreign:
-            found[f'foreign {Path(path).parent.name}'] = UniversalPatch(artefact, str(path))
+            name = f'foreign {Path(path).parent.name}'
+            found[f'foreign {path}' if name in found else name] = UniversalPatch(artefact, str(path))
         for name, values in (self.curves or {}).items():
             for value in values:
                 for content in ('learned', 'grey'):

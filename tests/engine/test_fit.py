@@ -265,6 +265,14 @@ def test_average_precision_by_hand():
     assert average_precisions(truth[:1], [wrong], [crowd])[1] == pytest.approx(1)
 
 
+def test_foreign_artefacts_of_folders_of_one_name_have_a_column_each(tmp_path):
+    def artefact(level):
+        return Artefact(torch.full((3, 4, 4), level / 255), torch.ones(4, 4) > 0, Fixed())
+    paths = [str(artefact(level).write(tmp_path / name / 'fit')) for level, name in ((10, 'a'), (20, 'b'))]
+    found = Judging(foreign=paths).versions(artefact(30))
+    assert [found[name].pattern[0, 0, 0] * 255 for name in ('foreign fit', f'foreign {paths[1]}')] == [10, 20]
+
+
 def test_nonsense_in_judging_is_refused():
     for fields in (dict(foreign='a.json'), dict(curves=dict(size=[1])), dict(curves=dict(scale=[]))):
         with pytest.raises(InputError, match='judge'):
