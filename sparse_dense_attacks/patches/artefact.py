@@ -10,6 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ..checks import check_value
 from ..errors import InputError
 from ..registry import PLACEMENTS
 from .placement import Placement
@@ -74,6 +75,7 @@ class Artefact:
             if key not in page:
                 raise InputError(f"artefact '{path}': it has no '{key}'; expected the patch.json "
                                  'that sda fit writes')
+        check_value('placement', page['placement'], f"artefact '{path}'")
         pixels = _pixels(path.parent / str(page.pop('picture')), 'RGBA')
         digest, placement = page.pop('digest'), PLACEMENTS.build(page.pop('placement'))
         page.pop('format')

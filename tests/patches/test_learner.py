@@ -1,4 +1,6 @@
 """Learning on toys with known answers; stopped and resumed it ends where it would have."""
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -129,6 +131,9 @@ def test_an_artefact_on_disk(tmp_path):
         Artefact.load(path)
     with pytest.raises(InputError, match='expected the patch.json'):
         Artefact.load(tmp_path / 'none.json')
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(placement=3)))
+    with pytest.raises(InputError, match="patch.json': placement = 3, expected"):
+        Artefact.load(path)
 
 
 def test_a_mask_that_is_empty_is_refused(tmp_path):
