@@ -47,6 +47,11 @@ MODEL = {'config', 'checkpoint', 'options', 'own_images', 'module', 'defence'}
 SOURCE = {'model', 'members', 'attack', 'goal', 'goals', 'threat', 'combine', 'weights', 'clean',
           'adversarial'}
 MEMBER = {'model', 'goal'}
+# Of an entry that has the field, those that are read beside it.
+BESIDE = dict(config=MODEL - {'module'}, module={'defence'}, model={'attack', 'goal', 'goals', 'threat'},
+              members={'attack', 'goals', 'threat', 'combine', 'weights'}, adversarial={'clean'})
+DICTS = {'threat', 'goals', 'options'}
+TEXTS = {'images', 'gallery', 'config', 'checkpoint', 'module', 'clean', 'adversarial'}
 RUN = 'attack', 'goal', 'threat', 'victim', 'defence', 'pictures'  # top-level keys of a run's config
 
 
@@ -125,6 +130,7 @@ class Plan:
         for key in given:
             if key not in OWN:
                 raise InputError(f"{args.config}: nothing reads '{key}': {nearest(key, OWN)}")
+        _check_kinds('', given)
         models, sources = (_entries(given, key, known)
                            for key, known in (('models', MODEL), ('sources', SOURCE)))
         victims = given.get('victims') or list(models)
@@ -196,7 +202,23 @@ def _entries(given: Mapping, key: str, known: set[str]) -> dict[str, Mapping]:
             if ('config' in entry) == ('module' in entry):
                 raise InputError(f"models.{name}: expected either 'config' (of a library's model) "
                                  "or 'module' (import path of a torch module)")
+            _check_fields(f'models.{name}', entry, 'config' if 'config' in entry else 'module')
     return dict(entries)
+
+
+def _check_fields(who: str, entry: Mapping, kind: str) -> None:
+    """Refuse what nothing reads in an entry of a kind, and values of another kind than is read."""
+    for field in entry:
+        if field not in {kind} | BESIDE[kind]:
+            raise InputError(f"{who}: nothing reads '{field}' beside '{kind}': leave it out")
+    _check_kinds(f'{who}: ', entry)
+
+
+def _check_kinds(who: str, given: Mapping) -> None:
+    for field, value in given.items():
+        for fields, kind, expected in ((DICTS, Mapping, 'a dict'), (TEXTS, str | Path, 'a text')):
+            if field in fields and not isinstance(value, kind | None):
+                raise InputError(f'{who}{field} = {shown(value)}, expected {expected}')
 
 
 def _known(name: Any, models: Mapping, who: str) -> None:
@@ -227,6 +249,7 @@ def _check_source(name: str, source: Mapping, models: Mapping) -> None:
     if twice:
         raise InputError(f"sources.{name}: the model '{_member(twice[0])['model']}' is a member "
                          'twice, expected different models')
+    _check_fields(f'sources.{name}', source, kinds[0])
     if kinds == ['adversarial'] and 'clean' not in source:
         raise InputError(f"sources.{name}: 'adversarial' needs the folder of its 'clean' images")
 

@@ -527,6 +527,14 @@ def test_early_stop_is_warned_of(capfd):
     ("sources = dict(a=dict(model='yolox'))\nvictims = 'yolox'", "victims = 'yolox', expected a list"),
     ("sources = dict(a=dict(model='yolox'))\nseeds = 0", 'seeds = 0, expected an int >= 1'),
     ("sources = dict(a=dict(model='yolox'))\nmodel = 1", "nothing reads 'model': did you mean 'models'?"),
+    ("sources = dict(a=dict(model='yolox', combine='worst'))", "sources.a: nothing reads 'combine' beside 'model'"),
+    ("sources = dict(a=dict(members=['yolox'], goal='Vanish'))", "sources.a: nothing reads 'goal' beside 'members'"),
+    ("sources = dict(a=dict(model='yolox'))\nmodels['constant']['checkpoint'] = 'a.pth'",
+     "models.constant: nothing reads 'checkpoint' beside 'module'"),
+    ("sources = dict(a=dict(model='yolox'))\nthreat = 'inside'", "threat = 'inside', expected a dict"),
+    ("sources = dict(a=dict(model='yolox', goals='Vanish'))", "sources.a: goals = 'Vanish', expected a dict"),
+    ("sources = dict(a=dict(model='yolox'))\nimages = 3", 'images = 3, expected a text'),
+    ("sources = dict(a=dict(clean=3, adversarial='x'))", 'sources.a: clean = 3, expected a text'),
 ])
 def test_nonsense_is_one_line(more, message, tmp_path, capfd):
     assert message in refused(capfd, config(tmp_path, more), '--work-dir', tmp_path / 'table')
