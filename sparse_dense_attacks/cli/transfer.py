@@ -150,6 +150,10 @@ class Plan:
                       or f'work_dirs/transfer_{Path(cfg.filename).stem}')
         threat = dict(given.get('threat') or {})
         threat.setdefault('grid', 'original')
+        for one in (threat, *(source.get('threat') or {} for source in sources.values())):
+            if one.get('grid', 'original') != 'original':
+                raise InputError(f"threat.grid = {shown(one['grid'])}, expected 'original': other pictures "
+                                 'fit one model only')
         return cls(folder, models, sources, list(victims), given.get('images'), limit,
                    given.get('attack'), threat, given.get('goals') or {}, seeds,
                    bool(given.get('allow_unequal', False)), given.get('gallery'), args)

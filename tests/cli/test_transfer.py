@@ -534,7 +534,10 @@ def test_early_stop_is_warned_of(capfd):
     ("sources = dict(a=dict(model='yolox'))\nthreat = 'inside'", "threat = 'inside', expected a dict"),
     ("sources = dict(a=dict(model='yolox', goals='Vanish'))", "sources.a: goals = 'Vanish', expected a dict"),
     ("sources = dict(a=dict(model='yolox'))\nimages = 3", 'images = 3, expected a text'),
+    ("sources = dict(a=dict(model='yolox'))\nthreat = dict(grid='input')", "threat.grid = 'input', expected 'original'"),
+    ("sources = dict(a=dict(model='yolox', threat=dict(grid='input')))", "threat.grid = 'input', expected 'original'"),
     ("sources = dict(a=dict(clean=3, adversarial='x'))", 'sources.a: clean = 3, expected a text'),
 ])
 def test_nonsense_is_one_line(more, message, tmp_path, capfd):
     assert message in refused(capfd, config(tmp_path, more), '--work-dir', tmp_path / 'table')
+    assert not (tmp_path / 'table').exists(), 'refused before any work'
