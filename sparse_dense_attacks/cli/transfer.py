@@ -429,8 +429,8 @@ def _set(cfg: 'Config', key: str, value: Any) -> None:
 def _check_budgets(plan: Plan, sources: Sequence['PairSet']) -> list[str]:
     """Refuse sources of different budgets; what has to be said of them otherwise."""
     notes = []
-    budgets = {one.name: one.facts['budget'] for one in sources if one.facts.get('budget')}
-    if len(set(map(str, budgets.values()))) > 1:
+    budgets = {one.name: _budget(one.facts) for one in sources if one.facts.get('budget')}
+    if len({*budgets.values()}) > 1:
         text = ', '.join(f'{name} {budget}' for name, budget in budgets.items())
         if not plan.allow_unequal:
             raise InputError(f'sources of different budgets cannot be compared ({text}): make them '
@@ -448,6 +448,11 @@ def _check_budgets(plan: Plan, sources: Sequence['PairSet']) -> list[str]:
         say(f'warning: {text}')
         notes.append(f'**{text[0].upper()}{text[1:]}.**')
     return notes
+
+
+def _budget(facts: Mapping) -> str:
+    """So many pixels, or groups of which kind."""
+    return f"{facts['budget']}" + (f" x {facts['groups']}" if facts.get('groups') else '')
 
 
 # Victims

@@ -121,8 +121,10 @@ def _images(folder: Path) -> Iterator[Path]:
 def _facts(run: Run) -> dict[str, Any]:
     identity, records = run.identity, [one for one in run.records if not one.skipped]
     attack = identity.get('attack') or {}
+    kernel = attack.get('kernel') or {}
     return dict(attack=attack.get('type'), goal=(identity.get('goal') or {}).get('type'),
-                budget=attack.get('k', attack.get('budget')), steps=attack.get('steps'),
+                budget=attack.get('k', attack.get('budget')),
+                groups=None if kernel.get('type') in (None, 'Pixel') else kernel, steps=attack.get('steps'),
                 early_stop=attack.get('early_stop'),
                 # a search for the fewest changes ends at the first success within its budget
                 until_broken=True if attack.get('budget') is not None else None,

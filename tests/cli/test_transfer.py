@@ -20,12 +20,12 @@ pytest.importorskip('mmpretrain', reason='an ensemble across tasks', exc_type=Im
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
-from sparse_dense_attacks import InputError  # noqa: E402
+from sparse_dense_attacks import InputError, StructuredSparsePGD, ThreatModel  # noqa: E402
 from sparse_dense_attacks.cli import main  # noqa: E402
 from sparse_dense_attacks.cli.transfer import _check_budgets, run  # noqa: E402
 from sparse_dense_attacks.engine.transfer import Job, PlainViewer, score  # noqa: E402
 from sparse_dense_attacks.evaluation.controls import CONTROLS  # noqa: E402
-from sparse_dense_attacks.results import PairSet, Run, pairs_of_folders  # noqa: E402
+from sparse_dense_attacks.results import PairSet, Record, Run, describe, pairs_of_folders, pairs_of_run  # noqa: E402
 from sparse_dense_attacks.results.cell import Cell  # noqa: E402
 from tests.ranks import start  # noqa: E402
 
@@ -507,6 +507,18 @@ def test_unequal_budgets_are_refused_unless_allowed():
         _check_budgets(plan(), sources)
     assert _check_budgets(plan(allow_unequal=True), sources) == ['**Budgets are not equal**: a 20, b 30.']
     assert _check_budgets(plan(), sources[:1]) == []
+
+
+def test_as_many_groups_are_another_budget_than_pixels(tmp_path):
+    def source(kernel):
+        attack = StructuredSparsePGD(k=20, kernel=kernel, early_stop=False)
+        info = dict(identity=dict(attack=describe(attack), threat=describe(ThreatModel(grid='original'))))
+        run = Run(tmp_path, info, (Record('a', file='images/a.png'),), {})
+        return pairs_of_run(type(attack.kernel).__name__, run, dict(a='a.jpg'))
+    assert _check_budgets(plan(), [source('Pixel'), source('Pixel')]) == []
+    assert _check_budgets(plan(), [source('Row'), source('Row')]) == []
+    with pytest.raises(InputError, match='sources of different budgets cannot be compared .Pixel 20, Row 20 x .*Row'):
+        _check_budgets(plan(), [source('Pixel'), source('Row')])
 
 
 def test_early_stop_is_warned_of(capfd):
