@@ -26,7 +26,7 @@ from .active import Active, store
 from .rng import ImageRNG
 
 __all__ = ['Attack', 'Best', 'BudgetAttack', 'MinimumAttack', 'cascade', 'judge', 'judging_cost',
-           'warn_if_random']
+           'left_to_attack', 'warn_if_random']
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Attack:
             InputError: ``max_forwards`` leaves nothing to attack with.
         """
         if max_forwards is not None:
-            max_forwards = _less_judging(objective, max_forwards, eight_bit, rechecks)
+            max_forwards = left_to_attack(objective, max_forwards, eight_bit, rechecks)
         if sync_every is None:
             sync_every = 1 if objective.images.device.type == 'cpu' else 8
         meter = MeteredObjective(EightBit(objective) if eight_bit else objective, max_forwards, precision, sync_every)
@@ -256,8 +256,12 @@ def warn_if_random(objective: Objective) -> None:
                       'by the majority of so many answers', RuntimeWarning, stacklevel=3)
 
 
-def _less_judging(objective: Objective, max_forwards: int, eight_bit: bool, rechecks: int) -> int:
-    """What a budget of forwards leaves for the look at the clean image and the attack."""
+def left_to_attack(objective: Objective, max_forwards: int, eight_bit: bool, rechecks: int) -> int:
+    """What a budget of forwards leaves for the look at the clean image and the attack.
+
+    Raises:
+        InputError: too few for one of each.
+    """
     cost = judging_cost(objective, eight_bit, rechecks)
     least = cost + 2 * objective.passes
     if not isinstance(max_forwards, int) or max_forwards < least:

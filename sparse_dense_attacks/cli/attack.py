@@ -96,7 +96,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
         InputError: as :func:`prepare`.
     """
     from ..engine.defend import defends_files
-    from ..results import Run, describe, file_digest, literal, versions
+    from ..results import Run, describe, file_digest, literal, model_of, versions
     from ..threat_model import ThreatModel
     from .configs import unset_variables
 
@@ -115,7 +115,7 @@ def attack_runner(cfg: 'Config', args: argparse.Namespace, shown: str | None = N
     dataset.pop('indices', None)
     identity = dict(
         attack=describe(attack), goal=describe(goal), threat=describe(threat),
-        model=cfg.model.to_dict(), dataset=dataset, victim=victim,
+        model=model_of(cfg), dataset=dataset, victim=victim,
         weights=file_digest(weights) if weights else 'random weights')
     installed = versions()
     if installed.keys() & {'mmcv', 'onedl-mmcv'}:

@@ -52,7 +52,7 @@ def prepare_fit(argv: list[str] | None = None) -> 'Runner':
     args = _parser().parse_args(argv)
     args.images = args.limit = None  # of sda attack, whose settings are used
 
-    from ..results import describe, file_digest, versions
+    from ..results import describe, file_digest, model_of, versions
     from .attack import DEFAULTS, build, settle, take_defence
     from .checkpoints import guard_loading
     from .configs import load_config, unset_variables
@@ -82,7 +82,7 @@ def prepare_fit(argv: list[str] | None = None) -> 'Runner':
     train = cfg.test_dataloader.to_dict()
     _merge(train, cfg.pop('fit_dataloader').to_dict())
     weights = settle(cfg, args, unset)
-    settings = cfg.model.to_dict(), dict(train.get('dataset') or {}, indices=None)
+    settings = model_of(cfg), dict(train.get('dataset') or {}, indices=None)
     content = json.dumps(settings, sort_keys=True, default=str)
     story = dict(weights=file_digest(weights) if weights else 'random weights', config=args.config,
                  settings=hashlib.sha256(content.encode()).hexdigest()[:16],

@@ -489,7 +489,7 @@ def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
     from ..engine.defend import defence_of_inputs
     from ..engine.plain import bare, device_of, weights_digest
     from ..engine.transfer import Job, PlainViewer, score, settled
-    from ..results import describe, file_digest
+    from ..results import describe, file_digest, model_of
     model = plan.models[name]
     job = Job(plan.folder, name, sources, images, {}, plan.seeds, plan.args.resume,
               _drawn(plan, images))
@@ -508,7 +508,7 @@ def _victim(plan: Plan, name: str, sources: Sequence['PairSet'],
     args.work_dir = str(plan.folder / 'victims' / name)
     weights = settle(cfg, args, '')
     defence = take_defence(cfg, cfg.get('victim'))
-    identity = dict(model=cfg.model.to_dict(), dataset=cfg.test_dataloader.dataset.to_dict(),
+    identity = dict(model=model_of(cfg), dataset=cfg.test_dataloader.dataset.to_dict(),
                     weights=file_digest(weights) if weights else 'random weights')
     if defence is not None:
         identity['defence'] = describe(defence)

@@ -411,9 +411,7 @@ def channels_of(runner, dataset, files: FileGrid | None) -> str:
     """
     if files is not None:
         return 'bgr'  # mmcv loads files so, whatever comes after
-    cfg = runner.cfg
-    given = cfg.get('data_preprocessor') or {}, cfg.model.get('data_preprocessor') or {}
-    return channel_order(dataset, {**given[0], **given[1]})
+    return channel_order(dataset, preprocessing(runner.cfg))
 
 
 def _check_files(attacker: Attacker, dataset) -> None:

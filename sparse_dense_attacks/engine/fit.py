@@ -18,6 +18,7 @@ from rich.table import Table
 
 from .. import screen
 from ..attacks import UniversalPatch
+from ..attacks.base import left_to_attack
 from ..checks import check_flag, check_mapping, check_value, from_fields, shown
 from ..errors import InputError
 from ..evaluation import markdown_table
@@ -216,6 +217,8 @@ class FitLoop(TestLoop):
     def _epoch(self, epoch: int, advance) -> None:
         totals = dict(images=0, patches=0, left_alone=0, skipped=0)
         for number, objective in enumerate(self._objectives(epoch)):
+            if number == 0 and self.threat.max_forwards is not None:  # too few to judge with, before anything is learned
+                left_to_attack(objective, self.threat.max_forwards, self.threat.eight_bit, self.threat.rechecks)
             step = self.learner.step(objective, self.threat.eight_bit)
             totals['images'] += step.images
             totals['patches'] += step.patches

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..results import model_of
 from .data import members
 
 __all__ = ['channel_order', 'from_picture', 'preprocessing', 'to_picture']
@@ -21,7 +22,7 @@ _DECLARE = "say which: test_dataloader.dataset.metainfo.channel_order='rgb' (or 
 
 def preprocessing(cfg) -> dict:
     """The config of the model's data_preprocessor, wherever it is given."""
-    return {**(cfg.get('data_preprocessor') or {}), **(cfg.model.get('data_preprocessor') or {})}
+    return model_of(cfg).get('data_preprocessor') or {}
 
 
 def channel_order(dataset, preprocessor: dict) -> str:

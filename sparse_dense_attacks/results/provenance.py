@@ -6,8 +6,9 @@ import inspect
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
-__all__ = ['describe', 'file_digest', 'literal', 'versions']
+__all__ = ['describe', 'file_digest', 'literal', 'model_of', 'versions']
 
 _PACKAGES = ('torch', 'torchvision', 'numpy', 'mmengine', 'onedl-mmengine', 'mmcv', 'onedl-mmcv',
              'mmdet', 'onedl-mmdetection', 'mmsegmentation', 'onedl-mmsegmentation', 'mmpretrain',
@@ -44,6 +45,14 @@ def literal(config: Mapping) -> str | None:
     except (ValueError, SyntaxError):
         return None
     return text
+
+
+def model_of(cfg: Any) -> dict[str, Any]:
+    """The model of a config as mmengine's Runner builds it: a ``data_preprocessor`` that stands beside
+    it, as in mmpretrain's configs, is its own where it has none."""
+    given = cfg.to_dict()
+    model, beside = given['model'], given.get('data_preprocessor')
+    return model if beside is None else {'data_preprocessor': beside, **model}
 
 
 def file_digest(path: str) -> str:

@@ -180,6 +180,8 @@ def test_bad_input_is_one_line(finished, tmp_path, capfd):
     assert "fit has no field 'epoch': did you mean 'epochs'" in said('fit.epoch=3')
     assert 'no curve' in said(judge=['judge.curves.sise=[1]'])
     assert 'content = ' in said('judge.foreign=[none.json]')
+    assert 'max_forwards = 2: expected at least' in said('threat.max_forwards=2')
+    assert not (tmp_path / 'bad/fit.pth').exists()  # nothing was learned before that
     assert 'nothing to resume' in refused(arguments(tmp_path / 'bad', '--resume'), capfd)
 
 
