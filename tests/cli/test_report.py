@@ -3,6 +3,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from PIL import Image
 from sparse_dense_attacks.cli import common, report
 from sparse_dense_attacks.evaluation import shots, thumbnails
 from sparse_dense_attacks.evaluation.comparison import WORST, rows_of
-from sparse_dense_attacks.results import Record, ResultStore, Run
+from sparse_dense_attacks.results import Record, ResultStore, Run, describe
 from sparse_dense_attacks.results.run import FORMAT
 from sparse_dense_attacks.results.views import Views
 from sparse_dense_attacks.screen import printable
+from sparse_dense_attacks.threat_model import ThreatModel
 from tests.browser import DESK, PHONE, Browser, find_browser
 
 EVIL = '<img src=x onerror=alert(1)>&"\'</script>'
@@ -22,12 +24,11 @@ SIZE = (48, 64)
 
 
 def make_run(folder, images=4, attack='SparsePGD', goal='Vanish', kind='boxes', name='a/{}.png', views=True, finish=True,
-             changed=lambda i: i + 1, success=lambda i: i % 2 == 0, size=SIZE, **identity):
+             changed=lambda i: i + 1, success=lambda i: i % 2 == 0, size=SIZE, threat=None, **identity):
     """A work dir as ``sda attack`` leaves it, of drawn images with random pixels."""
     rng = np.random.default_rng(0)
     store = ResultStore(folder)
-    threat = dict(type='ThreatModel', grid='input', where=dict(type='Where', place='anywhere', classes=None), eight_bit=True,
-                  max_forwards=None, seed=0, rechecks=1)
+    threat = describe(threat or ThreatModel())
     store.start(dict(identity=dict(attack=dict(type=attack, k=5), goal=dict(type=goal), threat=threat, **identity),
                      command=f'tools/attack.py {EVIL}', checkpoint='weights/net.pth', versions=dict(torch=EVIL)))
     kept = Views(folder)
@@ -167,6 +168,15 @@ def test_threat_models_are_never_drawn_in_one_curve_unless_forced(tmp_path):
     forced, = re.findall(r'<figure class="chart">.*?</figure>', page, re.S)
     assert re.findall(r'</svg>\s*(.+?)</label>', forced) == ['[A] a', '[A] c', '[B] b']
     assert 'different threat models (A, B)' in forced
+
+
+def test_limits_of_a_threat_model_are_told_in_words(tmp_path):
+    page = page_of(make_run(tmp_path / 'run', threat=ThreatModel(max_components=10, max_area=0.02, max_forwards=300, rechecks=3)),
+                   out=tmp_path / 'out')
+    told = dict(re.findall(r'<dt>(.*?)</dt>\s*<dd>(.*?)</dd>', page))
+    assert told['connected pieces'] == 'at most 10' and told['area'] == 'at most 2.00% of the image'
+    assert told['forwards'] == 'at most 300' and told['success'] == 'the majority of 3 answers'
+    assert not told.keys() & {field.name for field in fields(ThreatModel)} - {'where'}  # a word for every field
 
 
 def test_tables_show_the_measures_there_are(tmp_path):
