@@ -3,6 +3,7 @@
 #
 #     sda fit configs/patches/demo_semantic_fpn_frame.py
 #
+# To expect: mIoU 81.0 clean, 39.0 with the frame, 77.2 with a grey one, 61.2 with noise.
 _base_ = ['../spgd_semantic_fpn.py']
 
 fit = dict(
