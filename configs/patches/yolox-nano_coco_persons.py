@@ -17,7 +17,7 @@ fit = dict(
     placement=dict(type='OnObjects', classes=['person'], scale=0.4, measure='area'),
     shape=dict(type='Patch', height=32, width=32),
     transforms=dict(scale=(0.8, 1.25), rotation=10, brightness=0.1),
-    epochs=60,
+    epochs=120,
     lr=0.1)
 fit_dataloader = dict(batch_size=2, dataset=dict(indices=list(range(96))))
 test_dataloader = dict(batch_size=8, dataset=dict(indices=list(range(96, 128))))
