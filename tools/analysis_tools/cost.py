@@ -16,6 +16,7 @@ from suites import cost_suite
 from torch import Tensor
 
 from sparse_dense_attacks import attack, screen
+from sparse_dense_attacks.attacks import BudgetAttack
 from sparse_dense_attacks.cli.attack import opened
 
 MEMORY = ['SigmaZero', 'ASLO', 'SparsePGD', 'PGD0', 'WIFGSM', 'GSE', 'SparseRS']
@@ -118,7 +119,8 @@ def config_overhead(config: str, batch_size: int, steps: int, rounds: int) -> No
     attacker, (batch,) = opened([
         config, '--limit', str(batch_size), '--work-dir', 'work_dirs/benchmark',
         '--cfg-options', f'test_dataloader.batch_size={batch_size}'])
-    chosen, model = replace(attacker.attack, steps=steps, early_stop=False), attacker.victim.model
+    to_the_end = dict(early_stop=False) if isinstance(attacker.attack, BudgetAttack) else {}
+    chosen, model = replace(attacker.attack, steps=steps, **to_the_end), attacker.victim.model
     seconds: dict[str, list[float]] = {}
     with attacker.victim.session(), torch.enable_grad():
         scene = attacker.victim.open(batch)
