@@ -67,7 +67,7 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
         attacker: with victim, goal and threat model.
         versions: what is put into the images, by name; the clean images come first of themselves.
         scored: names of versions that the evaluator looks at; the clean images are among them.
-        pictures: folder for the first images in the version 'learned'.
+        pictures: folder for the first images that the version 'learned' is painted into.
 
     Returns:
         For 'clean' and every version its numbers by name: the metrics of the evaluator; ``success``,
@@ -89,6 +89,7 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
     truths: list[tuple[Found, Found]] = []
     classes = _classes(attacker, dataset)
     keys: set[str] = set()
+    room = DRAWN
     runner.model.eval()
 
     def answer(batch: dict) -> list:
@@ -98,10 +99,10 @@ def judge_versions(loop: TestLoop, evaluator_config, attacker: Attacker,
         for batch in loop.dataloader:
             unreadable = batch.pop('unreadable', ())
             if len(batch['inputs']):
-                room = DRAWN - len(truths)
                 right, drawn = _look(answer, batch, attackers, evaluators, seen, classes)
                 truths += right
                 _draw(pictures, drawn, attacker.channels, room)
+                room -= len(drawn)
                 keys |= {sample_key(sample) for sample in batch['data_samples']}
             advance(len(batch['inputs']) + len(unreadable))
     metrics, failed = scores.evaluate(dataset, keys)
@@ -125,7 +126,7 @@ def _look(answer: Callable[[dict], list], batch: dict, attackers: Mapping[str, A
         answer: what the stock model says of a batch, behind its defence.
 
     Returns:
-        What is right about its images, and those with what was learned, by their keys.
+        What is right about its images, and those that what was learned is painted into, by their keys.
     """
     samples = copy.deepcopy(batch['data_samples'])
     outputs = answer(dict(batch, data_samples=samples))
@@ -140,7 +141,8 @@ def _look(answer: Callable[[dict], list], batch: dict, attackers: Mapping[str, A
     for name, attacker in attackers.items():
         done = attacker.perturb(batch)
         if name == 'learned':
-            drawn = dict(zip(done.keys, done.pictures, strict=True))
+            every = zip(done.keys, done.pictures, done.measures, strict=True)
+            drawn = {key: picture for key, picture, one in every if one['patches']}
         said = answer(done.batch)
         if name in evaluators:
             evaluators[name].process(data_samples=said, data_batch=done.batch)

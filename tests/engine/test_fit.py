@@ -72,6 +72,12 @@ def test_a_fit_writes_all_its_files(finished):
     assert len(losses) == 4 and all('fit/success' in one for one in scalars if 'fit/loss' in one)
 
 
+def test_pictures_are_of_images_with_the_patch(tmp_path):
+    fit_from_command_line(arguments(tmp_path, judge=['judge=None'], options=['fit.placement.classes=[cube]', 'fit.epochs=1']))
+    names = [Path(path).stem for path in (tmp_path / 'pictures').iterdir()]
+    assert names == ['5']  # there is no cube in scene 4
+
+
 def test_what_is_judged_agrees(finished):
     _, found = finished
     clean = found['clean']
