@@ -6,8 +6,9 @@ import pytest
 pytest.importorskip('mmengine', reason='configs are read by mmengine: make setup')
 
 from sparse_dense_attacks import GOALS
+from sparse_dense_attacks.checks import from_fields
 from sparse_dense_attacks.cli.configs import load_config
-from sparse_dense_attacks.engine.fit import Judging, built
+from sparse_dense_attacks.engine.fit import Judging
 from sparse_dense_attacks.patches import Recipe
 
 pytestmark = pytest.mark.openmmlab
@@ -22,8 +23,8 @@ def test_a_config_is_understood(path):
                         exc_type=ImportError)
     assert f'\n#     sda fit {path.as_posix()}\n' in (ROOT / path).read_text()
     given = load_config(str(ROOT / path)).to_dict()
-    recipe = built(Recipe, given['fit'], 'fit')
-    built(Judging, given.get('judge', {}), 'judge')
+    recipe = from_fields(Recipe, given['fit'], 'fit')
+    from_fields(Judging, given.get('judge', {}), 'judge')
     train, test = given['fit_dataloader']['dataset']['indices'], given['test_dataloader']['dataset']['indices']
     assert train and test and not set(train) & set(test)
     goal, placement = GOALS.build(given['goal']), recipe.placement
