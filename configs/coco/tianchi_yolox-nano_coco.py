@@ -2,8 +2,8 @@
 #
 #     sda attack configs/coco/tianchi_yolox-nano_coco.py --limit 16
 #
-# To expect: patch score 0.408, 69 % of an image's objects hidden, all of them in 6 of 16 images; in a file of 240 x 320 pixels the
-# patches are 3.3 %, too much.
+# To expect: patch score 0.408, 69 % of an image's objects hidden, all of them in 6 of 16 images; in a file of 240 x 320
+# pixels the patches are 3.3 %, too much.
 #
 # What exceeds ten connected pieces or 2 % of the area is no success and scores nothing: attack/patch_score is the challenge's
 # (2 - area / 2 %) * (1 - boxes left / boxes before), mean over the images. The challenge had 500 x 500 pixels; ten patches of

@@ -2,8 +2,8 @@
 #
 #     sda fit configs/patches/yolox-nano_coco_corner.py
 #
-# To expect: bbox_mAP_50 0.500 clean, 0.465 with the patch, 0.485 with a grey one; 9 % of the objects hidden (grey: none). From a corner
-# a small detector sees too little of it.
+# To expect: bbox_mAP_50 0.500 clean, 0.465 with the patch, 0.485 with a grey one; 9 % of the objects hidden (grey: none).
+# From a corner a small detector sees too little of it.
 _base_ = ['yolox-nano_coco_fixed.py']
 
 fit = dict(

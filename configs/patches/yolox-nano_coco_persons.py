@@ -1,9 +1,9 @@
 # A patch on every person, of side 0.4 x the square root of its box's area, that hides people from YOLOX-nano; learned on the
 # people in 96 of the 128 COCO images and judged on those in the other 32.
 #
-# To expect: AP_50 of people 0.677 clean, 0.226 with the patch (0.227 with seed 1), 0.503 with a grey one, 0.570 with noise; 20 minutes
-# of CPU time. After 60 epochs 0.248 (0.291). Most people show the patch 20 to 60 pixels wide, and a pattern of 64 x 64 has more to learn
-# than that shows: 0.321 after 40 epochs.
+# To expect: AP_50 of people 0.677 clean, 0.226 with the patch (0.227 with seed 1), 0.503 with a grey one, 0.570 with noise;
+# 20 minutes of CPU time. After 60 epochs 0.248 (0.291). Most people show the patch 20 to 60 pixels wide, and a pattern of
+# 64 x 64 has more to learn than that shows: 0.321 after 40 epochs.
 #
 #     sda fit configs/patches/yolox-nano_coco_persons.py
 #
