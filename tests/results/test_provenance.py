@@ -1,8 +1,11 @@
 """What a result came from."""
 import pytest
-from mmengine.config import Config
 
-from sparse_dense_attacks.results import model_of
+pytest.importorskip('mmengine', reason='configs are read by mmengine: make setup')
+
+from mmengine.config import Config  # noqa: E402
+
+from sparse_dense_attacks.results import model_of  # noqa: E402
 
 OWN, BESIDE = dict(mean=[1.0]), dict(mean=[2.0], std=[3.0])
 
